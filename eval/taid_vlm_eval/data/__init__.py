@@ -1,0 +1,114 @@
+"""Items of a task: found, put into order, cut to a limit, grouped into clusters, and fingerprinted."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.common.files import sha256_of
+from taid_vlm_eval.data.item import SOURCES, Item
+from taid_vlm_eval.data.sources import read_chatterbot, read_easy_vqa, read_jsonl
+from taid_vlm_eval.task import TaskFile
+
+__all__ = [
+    "SOURCES",
+    "Item",
+    "data_folder",
+    "fingerprint",
+    "load_items",
+    "read_chatterbot",
+    "read_easy_vqa",
+    "read_jsonl",
+    "subset",
+]
+
+
+def data_folder(task_file: TaskFile) -> Path:
+    """The file or folder a task reads: an asset of the cache, an absolute path, or one beside the task's file.
+
+    Raises:
+        UserError: unknown asset, or nothing at the path.
+    """
+    from taid_vlm.common.assets import PREFIX, resolve
+
+    written = task_file.task.data.path
+    if written.startswith(PREFIX):
+        return Path(resolve(written))
+    path = task_file.folder / Path(written).expanduser()
+    if not path.exists():
+        raise UserError(
+            f"task {task_file.task.name!r}: no data at {path}; put it there or change data.path of the task"
+        )
+    return path
+
+
+def load_items(task_file: TaskFile, *, limit: int | None = None, seed: int = 0) -> list[Item]:
+    """All items of a task, or ``limit`` of them (see :func:`subset`), with the clusters the task asks for.
+
+    Raises:
+        UserError: data missing, malformed or empty; two items with one id; a limit below 1.
+    """
+    task = task_file.task
+    items = SOURCES.get(task.data.source)(data_folder(task_file), task.data.split)
+    if not items:
+        raise UserError(
+            f"task {task.name!r}: split {task.data.split!r} of {data_folder(task_file)} holds no items"
+        )
+    seen: set[str] = set()
+    for item in items:
+        if item.id in seen:
+            raise UserError(
+                f"task {task.name!r}: two items have the id {item.id!r}; answers could not be told apart"
+            )
+        seen.add(item.id)
+    return [replace(item, cluster=_cluster(item, task.cluster)) for item in subset(items, limit, seed)]
+
+
+def _cluster(item: Item, key: str) -> str:
+    if key == "image" and item.images:
+        return "\n".join(str(path) for path in item.images)
+    return item.question if key == "question" else item.id
+
+
+def subset(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
+    """``limit`` items in their original order, the same ones on every machine.
+
+    Ids are shuffled by sorting them by the SHA-256 of "seed:id"; the first ``limit`` are kept. So the choice depends on
+    nothing but seed and ids, and a smaller limit chooses a part of what a larger one chooses.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit is {limit}, expected 1 or more; leave it out to take every item")
+    if limit is None or limit >= len(items):
+        return list(items)
+    shuffled = sorted(items, key=lambda item: hashlib.sha256(f"{seed}:{item.id}".encode()).digest())
+    chosen = {item.id for item in shuffled[:limit]}
+    return [item for item in items if item.id in chosen]
+
+
+def fingerprint(items: Sequence[Item]) -> str:
+    """SHA-256 over ids, questions, answers and the bytes of the images, in order; paths do not count."""
+    digests: dict[Path, str] = {}
+    total = hashlib.sha256()
+
+    def add(*texts: str) -> None:
+        # Lengths first, so that no two lists of texts run together to the same bytes.
+        for text in (str(len(texts)), *texts):
+            raw = text.encode("utf-8", errors="surrogatepass")
+            total.update(len(raw).to_bytes(8, "little") + raw)
+
+    for item in items:
+        for path in item.images:
+            if path not in digests:
+                digests[path] = _digest(path)
+        add(item.id, item.question)
+        add(*([item.answer] if isinstance(item.answer, str) else item.answer))
+        add(*(digests[path] for path in item.images))
+    return total.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError:
+        return "missing"

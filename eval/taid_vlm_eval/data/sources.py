@@ -1,0 +1,151 @@
+"""Readers of data on disk, by name. Each takes (path, split) and returns items in a fixed order."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm_eval.data.item import SOURCES, Item
+
+
+def _require_split(split: str, known: tuple[str, ...], where: Path) -> None:
+    if split not in known:
+        raise UserError(f"unknown split {split!r} of {where}: {did_you_mean(split, known)}")
+
+
+def _read_json(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"no file at {path}; is this the right folder for this kind of data?")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+
+
+@SOURCES.register("easy_vqa")
+def read_easy_vqa(root: Path, split: str) -> list[Item]:
+    """The easy-vqa 1.0 package: ``easy_vqa/data/{train,test}/questions.json`` and ``images/<id>.png`` beside it.
+
+    Questions are lists of [question, answer, image id]. The id of an item is "<split>-<position>".
+
+    Raises:
+        UserError: unknown split, missing file, malformed question, or an answer that ``answers.txt`` does not list.
+    """
+    _require_split(split, ("train", "test"), root)
+    folder = root / "easy_vqa" / "data"
+    questions = folder / split / "questions.json"
+    rows = _read_json(questions)
+    listed = folder / "answers.txt"
+    if not listed.is_file():
+        raise UserError(f"no file at {listed}; expected the list of all answers, one a line")
+    allowed = set(listed.read_text(encoding="utf-8").split())
+    items = []
+    for position, row in enumerate(rows):
+        if not (isinstance(row, list) and len(row) == 3 and isinstance(row[0], str)):
+            raise UserError(
+                f"{questions}, entry {position}: found {row!r}, expected [question, answer, image id]"
+            )
+        question, answer, image = row
+        if answer not in allowed:
+            raise UserError(f"{questions}, entry {position}: answer {answer!r} is not in {listed}")
+        items.append(
+            Item(f"{split}-{position}", question, answer, [folder / split / "images" / f"{image}.png"])
+        )
+    return items
+
+
+def is_held_out(question: str) -> bool:
+    """Whether a chatterbot exchange belongs to ``test``: SHA-256 of the question (UTF-8) as an integer, modulo 10, is 0."""
+    return int(hashlib.sha256(question.encode()).hexdigest(), 16) % 10 == 0
+
+
+@SOURCES.register("chatterbot")
+def read_chatterbot(root: Path, split: str) -> list[Item]:
+    """The chatterbot-corpus package: ``chatterbot_corpus/data/english/*.yml``, first two utterances of each conversation.
+
+    Utterances are read as text whatever YAML would make of them ("no", "42"), and stripped. Exchanges with an empty side are
+    dropped. Equal questions fall into the same split, see :func:`is_held_out`. The id of an item is "<file>-<position>".
+
+    Raises:
+        UserError: unknown split, no such files, or a file that is not laid out like this.
+    """
+    _require_split(split, ("train", "test"), root)
+    folder = root / "chatterbot_corpus" / "data" / "english"
+    paths = sorted(folder.glob("*.yml"))
+    if not paths:
+        raise UserError(f"no *.yml files in {folder}; is {root} an unpacked chatterbot-corpus?")
+    items = []
+    for path in paths:
+        for position, (question, answer) in enumerate(_exchanges(path)):
+            if question and answer and is_held_out(question) == (split == "test"):
+                items.append(Item(f"{path.stem}-{position}", question, answer))
+    return items
+
+
+def _exchanges(path: Path) -> list[tuple[str, str]]:
+    try:
+        # BaseLoader makes every scalar a string: no booleans, numbers or dates.
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    conversations = content.get("conversations") if isinstance(content, dict) else None
+    if not isinstance(conversations, list):
+        raise UserError(f"{path}: expected a key 'conversations' with a list of lists of utterances")
+    pairs = []
+    for conversation in conversations:
+        first_two = conversation[:2] if isinstance(conversation, list) else []
+        texts = [one.strip() if isinstance(one, str) else "" for one in first_two] + ["", ""]
+        pairs.append((texts[0], texts[1]))
+    return pairs
+
+
+@SOURCES.register("jsonl")
+def read_jsonl(path: Path, split: str) -> list[Item]:
+    """One JSON object a line: ``question``, ``answer`` (text, or a list of right texts), ``id``?, ``images``?.
+
+    ``path`` is the file, or a folder that holds ``<split>.jsonl``. Image paths are relative to the file. Without an id, the
+    number of the line (from 0) is taken. Blank lines are skipped.
+
+    Raises:
+        UserError: no such file, or a line that is not such an object; the message names the line.
+    """
+    file = path / f"{split}.jsonl" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"no file at {file}; expected a .jsonl file, or a folder that holds {split}.jsonl")
+    items = []
+    with open(file, encoding="utf-8") as lines:
+        for number, line in enumerate(lines):
+            if line.strip():
+                items.append(_jsonl_item(line, number, file))
+    return items
+
+
+_JSONL_KEYS = ("id", "question", "answer", "images")
+
+
+def _jsonl_item(line: str, number: int, file: Path) -> Item:
+    where = f"{file}, line {number + 1}"
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where} is not valid JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: found {type(row).__name__}, expected an object with question and answer")
+    for key in row:
+        if key not in _JSONL_KEYS:
+            raise UserError(f"{where}: unknown key {key!r}: {did_you_mean(key, _JSONL_KEYS)}")
+    question, answer, images = row.get("question"), row.get("answer"), row.get("images", [])
+    if not isinstance(question, str):
+        raise UserError(f"{where}: question is {question!r}, expected text")
+    if not (isinstance(answer, str) or (_is_texts(answer) and answer)):
+        raise UserError(f"{where}: answer is {answer!r}, expected text or a list of texts")
+    if not _is_texts(images):
+        raise UserError(f"{where}: images is {images!r}, expected a list of paths relative to the file")
+    return Item(str(row.get("id", number)), question, answer, [file.parent / image for image in images])
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)

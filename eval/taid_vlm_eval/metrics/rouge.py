@@ -1,0 +1,45 @@
+"""ROUGE-L: F-measure of the longest common subsequence of words.
+
+Chin-Yew Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004, section 3.1, with beta = 1.
+Words are runs of [a-z0-9] after lower-casing, without stemming, as in the ``rouge_score`` package. Text without Latin
+letters or digits (Japanese, say) therefore has no words and scores 0: do not use this on such text.
+"""
+
+import re
+from collections.abc import Sequence
+
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+def words(text: str) -> list[str]:
+    """The words that ROUGE compares."""
+    return _WORD.findall(text.lower())
+
+
+def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
+    """Length of the longest common subsequence.
+
+    Bit-parallel (Hyyrö, "Bit-Parallel LCS-length Computation Revisited", 2004): one big-integer step per word of
+    ``second`` in place of a row of a table, so that answers of thousands of words stay quick.
+    """
+    positions: dict[str, int] = {}
+    for index, word in enumerate(first):
+        positions[word] = positions.get(word, 0) | (1 << index)
+    full = (1 << len(first)) - 1
+    row = full  # a zero bit marks a place where the subsequence grows
+    for word in second:
+        hits = row & positions.get(word, 0)
+        row = ((row + hits) | (row - hits)) & full
+    return len(first) - bin(row).count("1")
+
+
+def rouge_l(answer: str, truth: str | Sequence[str]) -> float:
+    """ROUGE-L F-measure in [0, 1]; the best one when several references are given."""
+    if not isinstance(truth, str):
+        return max((rouge_l(answer, one) for one in truth), default=0.0)
+    given, wanted = words(answer), words(truth)
+    common = lcs_length(wanted, given)
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(given), common / len(wanted)
+    return 2 * precision * recall / (precision + recall)

@@ -1,0 +1,101 @@
+"""Models under evaluation: one protocol, adapters by name, and :func:`open_model` that picks one."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.common.registry import Registry
+from taid_vlm_eval.models.protocol import Model, Request
+
+__all__ = ["ADAPTERS", "Model", "OpenOptions", "Request", "open_model"]
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """How to load a model.
+
+    Attributes:
+        device: "cpu", "cuda", "cuda:1", ...; None takes the first accelerator, else the CPU.
+        dtype: "float32", "bfloat16", "float16"; None keeps what the checkpoint is stored in.
+        trust_remote_code: run code that comes with a checkpoint. Never without being asked.
+    """
+
+    device: str | None = None
+    dtype: str | None = None
+    trust_remote_code: bool = False
+
+
+Adapter = Callable[[str, OpenOptions], Model]
+ADAPTERS: Registry[Adapter] = Registry("model adapter")
+
+
+@ADAPTERS.register("student")
+def _open_student(path: str, options: OpenOptions) -> Model:
+    from taid_vlm_eval.models.student import open_student
+
+    return open_student(path, options.device, options.dtype)
+
+
+@ADAPTERS.register("transformers")
+def _open_transformers(name: str, options: OpenOptions) -> Model:
+    from taid_vlm_eval.models.stock import open_stock
+
+    return open_stock(name, options.device, options.dtype, options.trust_remote_code)
+
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def open_model(
+    path_or_name: str | Path,
+    adapter: str | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+) -> Model:
+    """Load a model to evaluate.
+
+    A folder with ``student.json`` is a student of ours, one with ``config.json`` a transformers checkpoint, and a name
+    that is no path here is taken for an id on the model hub.
+
+    Args:
+        path_or_name: folder or hub id.
+        adapter: exact name of an adapter, when the choice above is not wanted.
+        device, dtype, trust_remote_code: see :class:`OpenOptions`.
+
+    Raises:
+        UserError: nothing there, neither of the two files there, unknown adapter, or a checkpoint that does not load.
+    """
+    name = str(path_or_name)
+    chosen = ADAPTERS.get(adapter or _adapter_for(name))
+    return chosen(name, OpenOptions(device, dtype, trust_remote_code))
+
+
+def _adapter_for(name: str) -> str:
+    folder = Path(name).expanduser()
+    if (folder / "student.json").is_file():
+        return "student"
+    if (folder / "config.json").is_file():
+        return "transformers"
+    if folder.is_dir():
+        raise UserError(_what_is_in(folder))
+    if folder.exists():
+        raise UserError(f"{name} is a file; expected the folder of a model, or an id on the model hub")
+    if not _HUB_ID.fullmatch(name):
+        raise UserError(f"no folder at {name}, and this is no id on the model hub (NAME or OWNER/NAME)")
+    return "transformers"
+
+
+def _what_is_in(folder: Path) -> str:
+    found = sorted(entry.name for entry in folder.iterdir())
+    inner = [
+        one
+        for one in found
+        if any((folder / one / mark).is_file() for mark in ("student.json", "config.json"))
+    ]
+    listing = (", ".join(found[:8]) + (", ..." if len(found) > 8 else "")) if found else "nothing"
+    hint = "; did you mean " + " or ".join(str(folder / one) for one in inner[:3]) + "?" if inner else ""
+    return f"{folder} is no model: found {listing}; expected student.json (a student) or config.json (transformers){hint}"

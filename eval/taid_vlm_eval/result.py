@@ -1,0 +1,134 @@
+"""What an evaluation states: a figure with everything needed to judge and repeat it."""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from taid_vlm_eval.answers import Answer
+from taid_vlm_eval.data import Item
+from taid_vlm_eval.metrics import METRICS, SCORERS, Scored, Scorer
+from taid_vlm_eval.task import Task
+
+NAMED_ERRORS = 5
+
+
+@dataclass(frozen=True)
+class Result:
+    """One task, one model.
+
+    Attributes:
+        task: name of the task.
+        metric: name of the metric; ``value`` and the 95 % interval ``low`` to ``high`` are in its unit (0 to 1 here).
+        n: items scored, those with errors among them (as wrong).
+        errors: how many items could not be asked; ``first_errors`` names some: {"id", "error"}.
+        answers_per_second: over the items answered in this process; None when all were there already.
+        majority: the score of always giving the most frequent truth of these items; None unless answers repeat.
+        parse_notes: how answers were read, counted.
+        limit, seed: which items were taken (all of them when limit is None).
+        data_fingerprint: SHA-256 over the items taken, image bytes included.
+        model: what the model says of itself.
+        generation, protocol, scorer, cluster: as the task has them.
+        versions: of this toolkit, torch, transformers and Python.
+    """
+
+    task: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    errors: int
+    first_errors: list[dict[str, str]]
+    answers_per_second: float | None
+    majority: float | None
+    parse_notes: dict[str, int]
+    limit: int | None
+    seed: int
+    data_fingerprint: str
+    model: dict[str, str | int]
+    scorer: str
+    cluster: str
+    prompt: dict[str, Any]
+    generation: dict[str, Any]
+    protocol: str
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """Indented JSON with a line end."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Installed versions, without importing anything heavy."""
+    found = {"python": platform.python_version()}
+    for package in ("taid-vlm", "torch", "transformers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def make_result(
+    task: Task,
+    items: Sequence[Item],
+    answers: Mapping[str, Answer],
+    *,
+    header: Mapping[str, Any],
+    answers_per_second: float | None,
+) -> Result:
+    """Score the answers, one per item, in the order of the items.
+
+    Args:
+        header: of the answers file; its model, fingerprint, limit and seed are stated.
+    """
+    scorer = SCORERS.get(task.scorer)
+    readings = dict.fromkeys((*scorer.readings, "error"), 0)
+    scored = []
+    for item in items:
+        answer = answers[item.id]
+        value, how = 0.0, "error"
+        if answer["error"] is None:
+            score = scorer.score(answer["answer"], item.answer)
+            value, how = score.value, score.how
+        readings[how] += 1
+        scored.append(Scored(item.id, item.cluster, answer["answer"], item.answer, value))
+    estimate = METRICS.get(task.metric)(scored, header["seed"])
+    errors = [(item.id, message) for item in items if (message := answers[item.id]["error"]) is not None]
+    return Result(
+        task=task.name,
+        metric=task.metric,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        n=len(items),
+        errors=len(errors),
+        first_errors=[{"id": one, "error": message} for one, message in errors[:NAMED_ERRORS]],
+        answers_per_second=answers_per_second,
+        majority=majority_score(items, scorer) if scorer.closed else None,
+        parse_notes=readings,
+        limit=header["limit"],
+        seed=header["seed"],
+        data_fingerprint=header["data_fingerprint"],
+        model=dict(header["model"]),
+        scorer=task.scorer,
+        cluster=task.cluster,
+        prompt=asdict(task.prompt),
+        generation=asdict(task.generation),
+        protocol=task.protocol,
+        versions=versions(),
+    )
+
+
+def majority_score(items: Sequence[Item], scorer: Scorer) -> float:
+    """Mean score of giving every item the most frequent truth; of equally frequent ones, the first in the alphabet.
+
+    Of several right answers to one item, the first counts.
+    """
+    counts = Counter(item.answer if isinstance(item.answer, str) else item.answer[0] for item in items)
+    guess = min(counts, key=lambda text: (-counts[text], text))
+    return sum(scorer.score(guess, item.answer).value for item in items) / len(items)

@@ -1,0 +1,21 @@
+"""The one exception a user is meant to read."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake in the input, told as: what was found, what was expected, what to do next.
+
+    The command line prints the message alone and exits with status 1; code that calls the
+    library can catch it.
+    """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A half-sentence that lists the names closest to ``name``, or all of them when none is close."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(n) for n in close) + "?"
+    return "known names: " + (", ".join(names) if names else "none")

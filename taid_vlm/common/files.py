@@ -1,0 +1,114 @@
+"""Files that are either complete or absent: write to a temporary name, then rename."""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from taid_vlm.common.errors import UserError
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def require_space(folder: Path, needed_bytes: int, what: str) -> None:
+    """Refuse to start writing what cannot fit.
+
+    Raises:
+        UserError: the file system of ``folder`` has fewer than ``needed_bytes`` free.
+    """
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise UserError(
+            f"no space for {what}: {free / 1e6:.0f} MB free at {existing}, {needed_bytes / 1e6:.0f} MB needed; "
+            f"free some space or choose another folder"
+        )
+
+
+@contextmanager
+def disk_errors(what: str, where: Path) -> Iterator[None]:
+    """Turn "no space left", "quota exceeded" and "read-only" into a message for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"no space left while writing {what} to {where}; what was complete before is intact. "
+                f"Free some space and start the same command again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(f"cannot write {what} to {where}: {error.strerror}; choose another folder") from error
+        raise
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` durable, where the system allows a folder to be synced."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write ``data`` so that ``path`` holds either the old content or all of the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = data.encode() if isinstance(data, str) else data
+    with disk_errors(path.name, path.parent):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    fsync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``path`` when the block ends without an error.
+
+    An existing ``path`` is replaced only once the new one is complete: the old folder is moved aside,
+    the new one takes its name, the old one is removed. A kill between the two renames leaves
+    the new folder under its temporary name, never half-written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path.name, path.parent):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
+        try:
+            yield temporary
+            os.chmod(temporary, 0o755)
+            if path.exists():
+                aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old-"))
+                os.replace(path, aside / path.name)
+                os.replace(temporary, path)
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                os.replace(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    fsync_folder(path.parent)

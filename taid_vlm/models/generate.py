@@ -1,0 +1,62 @@
+"""Greedy answers for a batch of conversations."""
+
+from typing import Any
+
+import torch
+from PIL import Image
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.models.processor import Processor
+from taid_vlm.models.student import ModelInputs, Student
+
+
+@torch.no_grad()
+def generate_answers(
+    student: Student,
+    processor: Processor,
+    conversations: list[list[dict[str, Any]]],
+    images: list[list[Image.Image]],
+    max_new_tokens: int,
+) -> list[str]:
+    """Greedy continuation of each conversation, up to its end-of-turn token.
+
+    Args:
+        conversations: messages that end with a user's turn.
+        images: the pictures of each conversation, in order of their placeholders, as RGB.
+        max_new_tokens: upper limit for each answer.
+
+    Raises:
+        UserError: a conversation whose pictures and placeholders differ in number.
+    """
+    prompts = [processor.render(messages, add_generation_prompt=True).ids for messages in conversations]
+    for messages, pictures in zip(conversations, images, strict=True):
+        places = sum(p["type"] == "image" for m in messages for p in m["content"] if isinstance(p, dict))
+        if places != len(pictures):
+            raise UserError(f"a conversation asks for {places} pictures and has {len(pictures)}")
+    device = student.head.weight.device
+    inputs = _left_padded(prompts, processor)
+    flat = [picture for pictures in images for picture in pictures]
+    if flat:
+        inputs = ModelInputs(inputs.input_ids, inputs.attention_mask, inputs.rows, processor.pixel_values(flat))
+    inputs = inputs.to(device)
+    tokenizer = processor.tokenizer
+    language_model: Any = student.language_model
+    out = language_model.generate(
+        inputs_embeds=student.embed(inputs),
+        attention_mask=inputs.attention_mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    return [text.strip() for text in tokenizer.batch_decode(out, skip_special_tokens=True)]
+
+
+def _left_padded(prompts: list[list[int]], processor: Processor) -> ModelInputs:
+    longest = max(len(ids) for ids in prompts)
+    input_ids = torch.full((len(prompts), longest), processor.tokenizer.eos_token_id)
+    attention_mask = torch.zeros(len(prompts), longest, dtype=torch.long)
+    for row, ids in enumerate(prompts):
+        input_ids[row, longest - len(ids) :] = torch.tensor(ids)
+        attention_mask[row, longest - len(ids) :] = 1
+    return ModelInputs(input_ids, attention_mask, torch.zeros(0, dtype=torch.long))

@@ -1,0 +1,130 @@
+"""The one module tree that is trained: vision encoder, projector, causal language model.
+
+Shapes: B sequences, L positions, R answer rows, H hidden size, V vocabulary, I images, N tokens per image, C feature dimension.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.models.language_model import backbone_of, check_head
+from taid_vlm.models.vision_encoder import VisionEncoder
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """One padded batch for one model.
+
+    Attributes:
+        input_ids: ``[B, L]``, padded on the right.
+        attention_mask: ``[B, L]``, 1 where there is a token.
+        rows: ``[R]`` positions in the flattened ``B * L`` whose next token is supervised.
+        pixel_values: ``[I, 3, size, size]`` or None.
+        image_features: ``[I, N, C]``, the encoder's output, when it was computed before.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    rows: Tensor
+    pixel_values: Tensor | None = None
+    image_features: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> "ModelInputs":
+        """The same batch on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+
+class Student(nn.Module):
+    """A vision-language model, or a plain language model when there is no encoder.
+
+    Raises:
+        UserError: parts that do not belong together, or a head with logit scaling.
+    """
+
+    def __init__(
+        self,
+        language_model: nn.Module,
+        vision_encoder: VisionEncoder | None = None,
+        projector: nn.Module | None = None,
+        image_token_id: int | None = None,
+    ) -> None:
+        super().__init__()
+        if (vision_encoder is None) != (projector is None) or (projector is None) != (image_token_id is None):
+            raise UserError("vision_encoder, projector and image_token_id come together or not at all")
+        check_head(language_model)
+        self.vision_encoder = vision_encoder
+        self.projector = projector
+        self.language_model = language_model
+        self.image_token_id = image_token_id
+
+    @property
+    def head(self) -> nn.Linear:
+        """The output layer; ``head.weight`` is ``[V, H]``."""
+        return self.language_model.get_output_embeddings()  # type: ignore[operator, return-value]
+
+    def embed(self, inputs: ModelInputs) -> Tensor:
+        """Token embeddings ``[B, L, H]`` with the image placeholders replaced by projected features.
+
+        Raises:
+            UserError: the number of placeholders differs from the number of visual tokens.
+        """
+        embeddings = self.language_model.get_input_embeddings()(inputs.input_ids)  # type: ignore[operator]
+        if self.projector is None or self.vision_encoder is None:
+            return embeddings
+        features = self._features(inputs)
+        if features is None:
+            return embeddings + self._idle_projector()
+        visual = self.projector(features).flatten(0, 1)
+        places = inputs.input_ids == self.image_token_id
+        if int(places.sum()) != visual.shape[0]:
+            grid = self.vision_encoder.contract.grid
+            raise UserError(
+                f"{int(places.sum())} image placeholders in the text, but {features.shape[0]} pictures of {features.shape[1]} tokens "
+                f"(grid {grid[0]} x {grid[1]}) give {visual.shape[0]}; the processor and the projector disagree on tokens per picture"
+            )
+        return embeddings.masked_scatter(places.unsqueeze(-1), visual.to(embeddings.dtype))
+
+    def hidden(self, inputs: ModelInputs) -> Tensor:
+        """Hidden states ``[R, H]`` at the answer rows, after the last norm and before the head."""
+        states = backbone_of(self.language_model)(
+            inputs_embeds=self.embed(inputs), attention_mask=inputs.attention_mask, use_cache=False
+        ).last_hidden_state
+        return states.flatten(0, 1)[inputs.rows]
+
+    def forward(self, inputs: ModelInputs) -> Tensor:
+        """Logits ``[R, V]`` at the answer rows; training goes through :meth:`hidden` and the fused loss instead."""
+        return self.head(self.hidden(inputs))
+
+    def train(self, mode: bool = True) -> "Student":
+        """Training mode for parts that learn; frozen parts stay in evaluation mode (batch norm, dropout)."""
+        super().train(mode)
+        for part in (self.vision_encoder, self.projector, self.language_model):
+            if part is not None and not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+        return self
+
+    def _features(self, inputs: ModelInputs) -> Tensor | None:
+        if inputs.image_features is not None:
+            return inputs.image_features if inputs.image_features.shape[0] else None
+        if inputs.pixel_values is None or inputs.pixel_values.shape[0] == 0:
+            return None
+        assert self.vision_encoder is not None
+        frozen = not any(p.requires_grad for p in self.vision_encoder.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            return self.vision_encoder(inputs.pixel_values)
+
+    def _idle_projector(self) -> Tensor:
+        # Every rank must touch the same parameters in every step, or data-parallel training waits for ever.
+        assert self.projector is not None
+        parameters: Iterable[Tensor] = (p for p in self.projector.parameters() if p.requires_grad)
+        return sum((p.sum() * 0 for p in parameters), torch.zeros((), device=self.head.weight.device))
+
+
+def count_parameters(module: Any) -> int:
+    """Number of parameters, a tied one counted once."""
+    return sum(p.numel() for p in module.parameters())

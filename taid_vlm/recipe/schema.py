@@ -1,0 +1,136 @@
+"""The schema of a recipe: every key, its type, its default and what it means."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from taid_vlm.models.specs import LanguageModelSpec, StudentSpec, Strict
+
+
+class TeacherCache(Strict):
+    """Keep the teacher's hidden states at answer rows on disk: exact for every loss, student and epoch."""
+
+    enabled: bool = Field(False, description="run the teacher once over the data instead of in every step")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="how the hidden states are stored")
+
+
+class TeacherSpec(Strict):
+    """Who teaches: a saved vision-language model of this toolkit, or a plain language model."""
+
+    checkpoint: str | None = Field(None, description="folder of a saved student")
+    language_model: LanguageModelSpec | None = Field(None, description="a causal language model (language-only)")
+    chat_template: str = Field("chatml", description="template of a plain language model; a checkpoint brings its own")
+    cache: TeacherCache = TeacherCache()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "TeacherSpec":
+        if (self.checkpoint is None) == (self.language_model is None):
+            raise ValueError("give either checkpoint or language_model")
+        return self
+
+
+class DataSource(Strict):
+    """One set of conversations."""
+
+    kind: str = Field(description="exact name of a source: easy_vqa, chatterbot, jsonl")
+    path: str = Field(description="folder or file, or asset:NAME/path")
+    split: str = Field("train", description="part of the set")
+    limit: int | None = Field(None, ge=1, description="take so many records, chosen by the recipe's seed")
+
+
+class DataSpec(Strict):
+    """What is learnt from."""
+
+    train: list[DataSource] = Field(min_length=1, description="sources that are joined and shuffled")
+    validation: list[DataSource] = Field([], description="held-out sources; loss and KL to the teacher are measured on them")
+    on_bad_sample: Literal["refuse", "skip"] = Field(
+        "refuse", description="a broken picture or a missing answer: stop and name it, or skip and count it"
+    )
+    max_length: int = Field(1024, ge=8, description="tokens of a sample, pictures included; longer samples are dropped and counted")
+    workers: int = Field(0, ge=0, description="processes that prepare batches; 0 is the training process itself")
+    cache_image_features: bool = Field(
+        False, description="run a frozen vision encoder once over all pictures and keep the features in memory"
+    )
+
+
+class LossConfig(Strict):
+    """The objective; see the page on losses for each method's source."""
+
+    name: str = Field("taid", description="exact name of a loss: sft, kl, taid")
+    ce_weight: float = Field(0.0, ge=0, description="weight of the cross-entropy on the labels beside the distillation loss")
+    schedule: Literal["adaptive", "linear", "exponential", "constant"] = Field("adaptive", description="how t of TAID rises")
+    t_start: float = Field(0.4, ge=0, le=1, description="t at the first step")
+    t_end: float = Field(1.0, gt=0, le=1, description="t at the last step")
+    alpha: float | None = Field(None, ge=0, le=1, description="rate of t per update; 5e-4 (the paper's) when neither alpha is given")
+    alpha_total: float | None = Field(None, ge=0, description="rate per run: alpha = alpha_total / steps")
+    beta: float = Field(0.99, ge=0, lt=1, description="momentum of the relative change of the loss")
+    signal: Literal["kl", "cross_entropy"] = Field("kl", description="what drives t: KL(p_t || student), or the official code's CE")
+    chunk_mb: int = Field(64, ge=1, description="memory for logits in MB; rows are processed in chunks that fit")
+
+    @model_validator(mode="after")
+    def _one_alpha(self) -> "LossConfig":
+        if self.alpha is not None and self.alpha_total is not None:
+            raise ValueError("give alpha or alpha_total, not both")
+        return self
+
+
+class TrainingSpec(Strict):
+    """The loop."""
+
+    steps: int = Field(ge=1, description="optimizer steps")
+    batch_size: int = Field(ge=1, description="samples per optimizer step, over all processes and micro-batches")
+    micro_batch_size: int | None = Field(None, ge=1, description="samples per forward; batch_size per process when left out")
+    lr: float = Field(gt=0, description="peak learning rate")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate after warm-up")
+    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay, on matrices only")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's averages")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="autocast; auto takes bf16 where a timing says so")
+    checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
+    keep_last: int = Field(1, ge=1, description="checkpoints kept")
+    validate_every: int | None = Field(None, ge=1, description="steps between validations; one at the end when left out")
+    log_every: int = Field(10, ge=1, description="steps between lines on a plain terminal")
+    trackers: list[str] = Field(["tensorboard"], description="accelerate trackers by name: tensorboard, wandb, mlflow, trackio, ...")
+    max_skipped: int = Field(10, ge=1, description="stop after so many non-finite steps in a row")
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> "TrainingSpec":
+        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}")
+        return self
+
+
+class EvaluationSpec(Strict):
+    """What the trained student is measured on afterwards."""
+
+    tasks: list[str] = Field([], description="tasks of the evaluation harness")
+    limit: int | None = Field(None, ge=1, description="items per task, chosen by a fixed seed")
+    batch_size: int = Field(50, ge=1, description="questions answered together")
+
+
+class Recipe(Strict):
+    """One training run."""
+
+    description: str = Field("", description="one line for people")
+    seed: int = Field(0, ge=0, description="decides data order, limits and the projector's start")
+    student: StudentSpec
+    teacher: TeacherSpec | None = Field(None, description="left out for plain fine-tuning")
+    data: DataSpec
+    loss: LossConfig
+    training: TrainingSpec
+    evaluation: EvaluationSpec = EvaluationSpec()
+    save: Literal["full", "trained"] = Field("full", description="save all weights, or only those that were trained")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Recipe":
+        if self.loss.name != "sft" and self.teacher is None:
+            raise ValueError(f"loss {self.loss.name!r} needs a teacher; add one, or set loss.name to sft")
+        if self.data.cache_image_features:
+            if self.student.vision_encoder is None:
+                raise ValueError("data.cache_image_features needs a student with a vision encoder")
+            if self.student.train.vision_encoder.mode != "frozen":
+                raise ValueError("data.cache_image_features needs student.train.vision_encoder.mode: frozen")
+        if self.training.warmup_steps >= self.training.steps:
+            raise ValueError(f"warmup_steps {self.training.warmup_steps} must be below steps {self.training.steps}")
+        return self
