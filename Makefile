@@ -1,0 +1,31 @@
+# `make quickstart` and `make test` work on a bare machine with Python 3.10 or newer; both reuse .venv afterwards.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A stamp that is newer than pyproject.toml means that the environment is current.
+STAMP := $(VENV)/.installed
+
+.PHONY: quickstart test lint format clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $(STAMP)
+
+quickstart: $(STAMP)
+	$(BIN)/taid-vlm quickstart
+
+test: $(STAMP) lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist

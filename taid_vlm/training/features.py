@@ -1,0 +1,66 @@
+"""Features of a frozen vision encoder, computed once for each picture."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.data.images import open_image
+from taid_vlm.data.record import BadSample
+from taid_vlm.models.images import to_pixel_values
+from taid_vlm.models.specs import VisionEncoderSpec
+from taid_vlm.models.vision_encoder import VisionEncoder
+
+BATCH = 32
+
+
+class FeatureStore:
+    """Features ``[N, C]`` in fp32 by picture, for one frozen encoder.
+
+    Every picture is encoded in the same batch whatever the run does later, so that a resumed run sees the same bits.
+    """
+
+    def __init__(self, spec: VisionEncoderSpec) -> None:
+        self.spec = spec
+        self._features: dict[Path, Tensor] = {}
+        self.bad: dict[Path, str] = {}
+
+    def fits(self, spec: VisionEncoderSpec | None) -> bool:
+        """Whether these are the features of such an encoder."""
+        return spec == self.spec
+
+    @torch.no_grad()
+    def add(
+        self, encoder: VisionEncoder, pictures: Iterable[Path], skip_bad: bool, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Encode the pictures that are not known yet.
+
+        Raises:
+            UserError: a picture that cannot be read, unless bad ones are skipped (then they are listed in ``bad``).
+        """
+        todo = [path for path in dict.fromkeys(pictures) if path not in self._features and path not in self.bad]
+        device = next(encoder.parameters()).device
+        encoder.eval()
+        for start in range(0, len(todo), BATCH):
+            opened = []
+            for path in todo[start : start + BATCH]:
+                try:
+                    opened.append((path, open_image(path)))
+                except BadSample as error:
+                    if not skip_bad:
+                        raise UserError(f"{error}; repair it, or set data.on_bad_sample: skip") from error
+                    self.bad[path] = str(error)
+            if opened:
+                pixels = to_pixel_values([image for _, image in opened], encoder.contract.image).to(device)
+                for (path, _), features in zip(opened, encoder(pixels).float().cpu(), strict=True):
+                    self._features[path] = features.clone()
+            if progress is not None:
+                progress(min(start + BATCH, len(todo)), len(todo))
+
+    def take(self, pictures: list[Path]) -> Tensor:
+        """Features ``[I, N, C]`` of some pictures."""
+        if not pictures:
+            return torch.zeros(0, 1, 1)
+        return torch.stack([self._features[path] for path in pictures])

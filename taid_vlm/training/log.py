@@ -1,0 +1,73 @@
+"""What a run writes down and shows.
+
+``metrics.jsonl`` holds figures that depend on the data and the seed alone, so that a resumed run's file equals the undisturbed one's byte for
+byte; speeds go to ``timing.jsonl``.
+"""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from taid_vlm.common.files import disk_errors
+
+
+class RunLog:
+    """Files, trackers and the progress bar of a run; silent on all processes but the first."""
+
+    def __init__(self, run_dir: Path, accelerator: Accelerator, total: int, every: int, keep_bytes: int) -> None:
+        self.accelerator, self.total, self.every = accelerator, total, every
+        self.active = accelerator.is_main_process
+        self.console = Console(stderr=True, quiet=not self.active)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+        self.bar = Bar(*columns, console=self.console, transient=True, disable=not (self.active and self.console.is_terminal))
+        self.metrics, self.timing = run_dir / "metrics.jsonl", run_dir / "timing.jsonl"
+        self.bytes = keep_bytes
+        if self.active:
+            # Lines after the checkpoint that the run goes on from will be written again.
+            with disk_errors("the log", run_dir), open(self.metrics, "ab") as file:
+                file.truncate(keep_bytes)
+
+    def __enter__(self) -> "RunLog":
+        self.bar.start()
+        self._line = self.bar.add_task("training", total=self.total, note="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def step(self, step: int, figures: dict[str, float], speed: dict[str, float]) -> None:
+        """One optimizer step; ``step`` counts from 1."""
+        self._append(self.metrics, {"step": step, **figures})
+        self._append(self.timing, {"step": step, **speed})
+        self.accelerator.log({**figures, **speed}, step=step)
+        left = (self.total - step) * speed["seconds"]
+        note = f"loss {figures['loss']:.4f}  t {figures['t']:.3f}  {speed['tokens_per_second']:.0f} tokens/s"
+        self.bar.update(self._line, completed=step, note=note)
+        if not self.console.is_terminal and (step % self.every == 0 or step == self.total):
+            self.console.print(f"step {step}/{self.total}  {note}  {left:.0f} s left", highlight=False, soft_wrap=True)
+
+    def validation(self, step: int, figures: dict[str, float]) -> None:
+        """Held-out figures, beside the training ones in ``metrics.jsonl``."""
+        self._append(self.metrics, {"step": step, **{f"validation_{k}": v for k, v in figures.items()}})
+        self.accelerator.log({f"validation/{k}": v for k, v in figures.items()}, step=step)
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items())
+        self.say(f"step {step}: validation {shown}")
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _append(self, path: Path, row: dict[str, Any]) -> None:
+        if not self.active:
+            return
+        line = json.dumps(row) + "\n"
+        with disk_errors("the log", path.parent), open(path, "a", encoding="utf-8") as file:
+            file.write(line)
+        if path == self.metrics:
+            self.bytes += len(line.encode())

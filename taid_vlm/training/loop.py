@@ -1,0 +1,219 @@
+"""The training loop, read from top to bottom."""
+
+import contextlib
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.common.files import write_atomic
+from taid_vlm.data import PairedBatch, StepOrder, make_loader
+from taid_vlm.models.saved import save_student
+from taid_vlm.models.trained_parts import parameters_by_part
+from taid_vlm.recipe import Recipe, dump_recipe
+from taid_vlm.training.card import model_card, versions
+from taid_vlm.training.checkpoint import Progress, complete_checkpoints, load_checkpoint, save_checkpoint
+from taid_vlm.training.features import FeatureStore
+from taid_vlm.training.inputs import model_inputs
+from taid_vlm.training.log import RunLog
+from taid_vlm.training.optimizer import make_optimizer, make_schedule
+from taid_vlm.training.precision import choose_precision
+from taid_vlm.training.setup import Setup, prepare
+from taid_vlm.training.step import DistillationStep
+from taid_vlm.training.validation import validate
+
+
+def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = None) -> Path:
+    """Train the student of ``recipe``; started again after an interruption it goes on to the same result.
+
+    Args:
+        run_dir: folder of the run: resolved recipe, logs, checkpoints, and at the end ``student``.
+        store: features of a frozen encoder from an earlier run of the same process, used and added to.
+
+    Returns:
+        The folder of the saved student.
+
+    Raises:
+        UserError: the recipe cannot work, the folder holds another run, or no space is left.
+    """
+    run_dir = Path(run_dir)
+    # Trackers are made before the models, so that a missing one is told at once.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), log_with=_trackers(recipe), project_dir=str(run_dir))
+    precision = _claim(run_dir, recipe, accelerator)
+    if (run_dir / "student" / "student.json").is_file():
+        accelerator.print(f"{run_dir} is finished: its student is in {run_dir / 'student'}")
+        return run_dir / "student"
+    set_seed(recipe.seed)
+    accelerator.init_trackers("tensorboard")
+    setup = prepare(recipe, accelerator, store, precision, accelerator.print)
+    run = _Run(recipe, run_dir, accelerator, setup)
+    with run.log:
+        run.go()
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        card = model_card(recipe, run_dir.name, run.last_figures)
+        save_student(setup.student, setup.processor, recipe.student, run_dir / "student", weights=recipe.save, card=card)
+    accelerator.end_training()
+    return run_dir / "student"
+
+
+class _Run:
+    """What one step after the other works on."""
+
+    def __init__(self, recipe: Recipe, run_dir: Path, accelerator: Accelerator, setup: Setup) -> None:
+        self.recipe, self.run_dir, self.accelerator, self.setup = recipe, run_dir, accelerator, setup
+        self.optimizer = make_optimizer(setup.student, recipe)
+        self.schedule = make_schedule(self.optimizer, recipe)
+        self.progress = Progress()
+        checkpoints = complete_checkpoints(run_dir / "checkpoints")
+        if checkpoints:
+            self.progress = load_checkpoint(checkpoints[-1], setup.student, self.optimizer, self.schedule, setup.clock)
+        self.log = RunLog(run_dir, accelerator, recipe.training.steps, recipe.training.log_every, self.progress.log_bytes)
+        module = DistillationStep(setup.student, setup.spec, setup.vocabulary, recipe.loss.chunk_mb * 2**20)
+        self.module: Any = accelerator.prepare_model(module)
+        self.optimizer = accelerator.prepare_optimizer(self.optimizer)
+        self.last_figures: dict[str, float] = {}
+        if not checkpoints:
+            for part, (learns, total) in parameters_by_part(setup.student).items():
+                self.log.say(f"{part}: {learns:,} of {total:,} parameters are trained")
+        else:
+            self.log.say(f"going on from step {self.progress.step}")
+
+    def go(self) -> None:
+        """All steps that are left, with validation and checkpoints on the way."""
+        training = self.recipe.training
+        batches = iter(self._loader())
+        self.module.train()
+        while self.progress.step < training.steps:
+            self._step([next(batches) for _ in range(self.accumulation)])
+            step = self.progress.step
+            last = step == training.steps
+            if self.setup.validation is not None and (last or (training.validate_every and step % training.validate_every == 0)):
+                figures = validate(self.setup, self.accelerator.unwrap_model(self.module), self.accelerator)
+                self.last_figures = figures
+                self.log.validation(step, figures)
+            if (step % training.checkpoint_every == 0 and not last) and self.accelerator.is_main_process:
+                self._save()
+
+    def _loader(self) -> Any:
+        training, world = self.recipe.training, self.accelerator.num_processes
+        micro = training.micro_batch_size or max(1, training.batch_size // world)
+        order = StepOrder(
+            len(self.setup.train),
+            training.batch_size,
+            micro,
+            self.recipe.seed,
+            self.progress.step,
+            training.steps,
+            self.accelerator.process_index,
+            world,
+        )
+        self.accumulation = training.batch_size // (micro * world)
+        return make_loader(self.setup.train, order, self.setup.processor.tokenizer.eos_token_id, self.recipe.data.workers)
+
+    def _step(self, batches: list[PairedBatch]) -> None:
+        start = time.perf_counter()
+        rows = self._sum(float(sum(len(batch.labels) for batch in batches)))
+        totals: dict[str, float] = {}
+        for index, batch in enumerate(batches):
+            # Gradients are exchanged between processes once, with the last micro-batch.
+            waits = index + 1 < len(batches) and self.accelerator.num_processes > 1
+            with self.accelerator.no_sync(self.module) if waits else contextlib.nullcontext():
+                for name, value in self._forward_backward(batch, max(rows, 1.0)).items():
+                    totals[name] = totals.get(name, 0.0) + value
+        self._update({name: self._sum(value) / max(rows, 1.0) for name, value in totals.items()}, rows, batches, start)
+
+    def _forward_backward(self, batch: PairedBatch, rows: float) -> dict[str, float]:
+        device, setup = self.accelerator.device, self.setup
+        inputs = model_inputs(batch, batch.student, setup.processor, setup.store).to(device)
+        hidden = setup.teacher_hidden(batch, device)
+        teacher = (setup.teacher.head_weight, setup.teacher.head_bias) if setup.teacher and hidden is not None else (None, None)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=setup.precision == "bf16"):
+            out = self.module(inputs, batch.labels.to(device), setup.clock.t, hidden, *teacher)
+        # Data-parallel training averages over processes; the loss is a sum over the rows of all of them.
+        self.accelerator.backward(out.loss * (self.accelerator.num_processes / rows))
+        return {"loss": float(out.loss.detach()), **{name: float(value) for name, value in out.sums.items()}}
+
+    def _update(self, means: dict[str, float], rows: float, batches: list[PairedBatch], start: float) -> None:
+        progress, clock = self.progress, self.setup.clock
+        norm = float(self.accelerator.clip_grad_norm_(self._learning(), self.recipe.training.max_grad_norm))
+        t = clock.t
+        sound = rows > 0 and math.isfinite(means["loss"]) and math.isfinite(norm)
+        if sound:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        self.schedule.step()
+        signal = "kl_target" if self.recipe.loss.signal == "kl" else "ce_target"
+        clock.update(means.get(signal, means["loss"]) if sound else None, progress.step)
+        progress.step += 1
+        progress.dropped += sum(len(batch.dropped) for batch in batches)
+        progress.skipped_in_a_row = 0 if sound else progress.skipped_in_a_row + 1
+        if progress.skipped_in_a_row >= self.recipe.training.max_skipped:
+            ids = ", ".join(name for batch in batches for name in batch.ids[:8])
+            raise UserError(f"the loss was not finite in {progress.skipped_in_a_row} steps in a row; last samples: {ids}; lower training.lr")
+        seconds = time.perf_counter() - start
+        tokens = sum(int(batch.student.attention_mask.sum()) for batch in batches) * self.accelerator.num_processes
+        figures = {**means, "t": t, "momentum": clock.momentum, "grad_norm": norm, "rows": rows}
+        figures |= {f"lr_{name}": rate for name, rate in rates.items()}
+        figures |= {"dropped": float(progress.dropped), "skipped": float(clock.skipped)}
+        self.log.step(progress.step, figures, {"seconds": seconds, "tokens_per_second": tokens / seconds})
+
+    def _save(self) -> None:
+        self.progress.log_bytes = self.log.bytes
+        folder = self.run_dir / "checkpoints"
+        save_checkpoint(
+            folder, self.setup.student, self.optimizer, self.schedule, self.setup.clock, self.progress, self.recipe.training.keep_last
+        )
+
+    def _sum(self, value: float) -> float:
+        if self.accelerator.num_processes == 1:
+            return value
+        return float(self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device), "sum"))
+
+    def _learning(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.setup.student.parameters() if p.requires_grad]
+
+
+def _claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator) -> str:
+    """Write down what this folder is a run of, or check it; returns the precision, which must not change on the way."""
+    file, text = run_dir / "run.json", dump_recipe(recipe)
+    if file.is_file():
+        about = json.loads(file.read_text())
+        if about["recipe"] != text:
+            old, new = about["recipe"].splitlines(), text.splitlines()
+            changed = [line.strip() for line in new if line not in old] or [line.strip() for line in old if line not in new]
+            raise UserError(
+                f"{run_dir} holds a run of another recipe (differs in: {'; '.join(changed[:3])}); choose another --output, or delete it"
+            )
+        return str(about["precision"])
+    if run_dir.is_dir() and any(run_dir.iterdir()):
+        raise UserError(f"{run_dir} is not empty and holds no run; choose another --output")
+    precision = choose_precision(recipe.training.precision, accelerator.device)
+    if accelerator.is_main_process:
+        about = {"recipe": text, "precision": precision, "device": str(accelerator.device), "versions": versions()}
+        write_atomic(run_dir / "recipe.yaml", text)
+        write_atomic(file, json.dumps(about, indent=2) + "\n")
+    accelerator.wait_for_everyone()
+    return precision
+
+
+def _trackers(recipe: Recipe) -> list[str]:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+    from accelerate.utils import LoggerType
+
+    from taid_vlm.common.errors import did_you_mean
+
+    known = [str(name) for name in LOGGER_TYPE_TO_CLASS]
+    for name in recipe.training.trackers:
+        if name not in known:
+            raise UserError(f"unknown tracker {name!r}: {did_you_mean(name, known)}")
+        if LoggerType(name) and not LOGGER_TYPE_TO_CLASS[name]:
+            raise UserError(f"tracker {name!r} is not usable here")
+    return list(recipe.training.trackers)
