@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.answers import Answer, AnswersFile
-from taid_vlm_eval.data.item import BrokenImage, Item, open_images
+from taid_vlm_eval.data.item import BrokenImageError, Item, open_images
 from taid_vlm_eval.models.protocol import Model, Request
 from taid_vlm_eval.task import Task
 
@@ -68,7 +68,7 @@ def _answer_batch(model: Model, batch: Sequence[Item], task: Task) -> list[Answe
         try:
             requests.append(Request(prompt_of(item, task), open_images(item)))
             asked.append(item)
-        except BrokenImage as error:
+        except BrokenImageError as error:
             answers.append(Answer(id=item.id, answer="", error=str(error)))
     try:
         texts = model.generate(requests, task.generation.max_new_tokens) if requests else []
@@ -78,17 +78,13 @@ def _answer_batch(model: Model, batch: Sequence[Item], task: Task) -> list[Answe
         return None
     if len(texts) != len(requests):
         raise RuntimeError(f"model {model.name!r} gave {len(texts)} answers to {len(requests)} requests")
-    return answers + [
-        Answer(id=item.id, answer=text, error=None) for item, text in zip(asked, texts, strict=True)
-    ]
+    return answers + [Answer(id=item.id, answer=text, error=None) for item, text in zip(asked, texts, strict=True)]
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an accelerator or torch's CPU allocator ran out of memory (``torch.OutOfMemoryError`` is a RuntimeError)."""
     text = str(error).lower()
-    return (
-        "out of memory" in text or "defaultcpuallocator" in text or type(error).__name__ == "OutOfMemoryError"
-    )
+    return "out of memory" in text or "defaultcpuallocator" in text or type(error).__name__ == "OutOfMemoryError"
 
 
 def _smaller(batch_size: int, tried: int, item: Item, task: Task) -> int:

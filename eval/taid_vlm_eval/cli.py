@@ -105,34 +105,24 @@ def print_table(results: Sequence[Result], folder: Path) -> None:
     console.print(table)
     for result in results:
         for error in result.first_errors:
-            console.print(
-                f"{result.task}: item {error['id']}: {error['error']}", markup=False, highlight=False
-            )
+            console.print(f"{result.task}: item {error['id']}: {error['error']}", markup=False, highlight=False)
     console.print(f"answers and results: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="taid_vlm_eval", description="Evaluate a model on question-answer tasks."
-    )
-    parser.add_argument(
-        "model", nargs="?", help="folder of a student or of a transformers checkpoint, or a hub id"
-    )
+    parser = argparse.ArgumentParser(prog="taid_vlm_eval", description="Evaluate a model on question-answer tasks.")
+    parser.add_argument("model", nargs="?", help="folder of a student or of a transformers checkpoint, or a hub id")
     parser.add_argument("--tasks", help="names or YAML files, separated by commas")
     parser.add_argument("--list-tasks", action="store_true", help="print the names of all tasks and stop")
     parser.add_argument("--limit", type=int, help="at most this many items of each task")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of items and the error bars (0)")
     parser.add_argument("--batch-size", type=int, default=32, help="items asked at a time (32)")
     parser.add_argument("--output", help="folder for answers and results (evaluation/<model>)")
-    parser.add_argument(
-        "--tasks-folder", action="append", default=[], help="one more folder of tasks; may be repeated"
-    )
+    parser.add_argument("--tasks-folder", action="append", default=[], help="one more folder of tasks; may be repeated")
     parser.add_argument("--adapter", help=f"how to load the model: {', '.join(ADAPTERS)} (found out)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (the first accelerator, else cpu)")
     parser.add_argument("--dtype", help="float32, bfloat16, float16 (as stored)")
-    parser.add_argument(
-        "--trust-remote-code", action="store_true", help="run code that comes with the checkpoint"
-    )
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the checkpoint")
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser
 

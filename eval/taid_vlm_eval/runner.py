@@ -52,9 +52,7 @@ def evaluate(
     names = [one.task.name for one in task_files]
     if not names or len(set(names)) < len(names):
         raise UserError(f"tasks are {', '.join(names) or 'none'}; expected at least one, and each only once")
-    return [
-        _evaluate_one(model, one, Path(output_dir), limit, seed, batch_size, progress) for one in task_files
-    ]
+    return [_evaluate_one(model, one, Path(output_dir), limit, seed, batch_size, progress) for one in task_files]
 
 
 def _evaluate_one(
@@ -78,9 +76,7 @@ def _evaluate_one(
     return result
 
 
-def make_header(
-    model: Model, task: Task, data_fingerprint: str, limit: int | None, seed: int
-) -> dict[str, Any]:
+def make_header(model: Model, task: Task, data_fingerprint: str, limit: int | None, seed: int) -> dict[str, Any]:
     """Everything that decides the answers. Scorer, metric and texts are left out: changing them needs no new answers."""
     return {
         "model": model.describe(),

@@ -119,19 +119,13 @@ def _check(task: Task, path: Path) -> None:
     from taid_vlm_eval.metrics import METRICS, SCORERS
 
     if task.name != path.stem:
-        raise UserError(
-            f"{path}: name is {task.name!r}, expected {path.stem!r} as the file is called; make them equal"
-        )
+        raise UserError(f"{path}: name is {task.name!r}, expected {path.stem!r} as the file is called; make them equal")
     if task.cluster not in CLUSTERS:
         raise UserError(f"{path}: unknown cluster {task.cluster!r}: {did_you_mean(task.cluster, CLUSTERS)}")
     if not task.generation.greedy:
-        raise UserError(
-            f"{path}: generation.greedy is false; only greedy answers are supported, so that runs repeat"
-        )
+        raise UserError(f"{path}: generation.greedy is false; only greedy answers are supported, so that runs repeat")
     if task.generation.max_new_tokens < 1:
-        raise UserError(
-            f"{path}: generation.max_new_tokens is {task.generation.max_new_tokens}, expected 1 or more"
-        )
+        raise UserError(f"{path}: generation.max_new_tokens is {task.generation.max_new_tokens}, expected 1 or more")
     try:
         SCORERS.get(task.scorer)
         METRICS.get(task.metric)
@@ -156,9 +150,7 @@ def _refuse_repeated_keys(node: Any, path: Path) -> None:
     seen: set[str] = set()
     for key, value in node.value:
         if key.value in seen:
-            raise UserError(
-                f"{path}, line {key.start_mark.line + 1}: key {key.value!r} is given twice; keep one"
-            )
+            raise UserError(f"{path}, line {key.start_mark.line + 1}: key {key.value!r} is given twice; keep one")
         seen.add(key.value)
         _refuse_repeated_keys(value, path)
 

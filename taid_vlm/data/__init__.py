@@ -4,9 +4,19 @@ from taid_vlm.data.batches import PreparedRecords, StepOrder, make_loader
 from taid_vlm.data.collate import PairedBatch
 from taid_vlm.data.images import open_image
 from taid_vlm.data.pairing import Pair, Pairer
-from taid_vlm.data.record import BadSample, Record
+from taid_vlm.data.record import BadSampleError, Record
 from taid_vlm.data.sources import SOURCES, read_records
 
 __all__ = [
-    "SOURCES", "BadSample", "Pair", "PairedBatch", "Pairer", "PreparedRecords", "Record", "StepOrder", "make_loader", "open_image", "read_records",
+    "SOURCES",
+    "BadSampleError",
+    "Pair",
+    "PairedBatch",
+    "Pairer",
+    "PreparedRecords",
+    "Record",
+    "StepOrder",
+    "make_loader",
+    "open_image",
+    "read_records",
 ]

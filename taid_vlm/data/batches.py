@@ -14,7 +14,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.data.collate import PairedBatch, collate
 from taid_vlm.data.images import open_image
 from taid_vlm.data.pairing import Pair, Pairer
-from taid_vlm.data.record import BadSample, Record
+from taid_vlm.data.record import BadSampleError, Record
 
 Prepared = tuple[Pair, list[Image.Image]] | str
 
@@ -33,7 +33,7 @@ class PreparedRecords(Dataset[Prepared]):
         try:
             pair = self.pairer.pair(self.records[index])
             return pair, [open_image(path) for path in pair.images] if self.decode_pictures else []
-        except BadSample as error:
+        except BadSampleError as error:
             if not self.skip_bad:
                 raise UserError(f"{error}; repair it, or set data.on_bad_sample: skip") from error
             return str(error)
@@ -47,7 +47,15 @@ class StepOrder:
     """
 
     def __init__(
-        self, size: int, batch_size: int, micro: int, seed: int, first_step: int, last_step: int, rank: int = 0, world: int = 1
+        self,
+        size: int,
+        batch_size: int,
+        micro: int,
+        seed: int,
+        first_step: int,
+        last_step: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if batch_size % (micro * world):
             raise UserError(
@@ -76,7 +84,9 @@ class StepOrder:
                 yield chosen
 
 
-def make_loader(records: PreparedRecords, order: StepOrder | list[list[int]], pad_id: int, workers: int = 0) -> DataLoader[PairedBatch]:
+def make_loader(
+    records: PreparedRecords, order: StepOrder | list[list[int]], pad_id: int, workers: int = 0
+) -> DataLoader[PairedBatch]:
     """Batches in the order asked for, prepared by ``workers`` processes."""
 
     def join(prepared: list[Prepared]) -> PairedBatch:

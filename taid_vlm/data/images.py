@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from taid_vlm.data.record import BadSample
+from taid_vlm.data.record import BadSampleError
 
 MAX_PIXELS = 100_000_000
 
@@ -14,22 +14,24 @@ def open_image(path: Path) -> Image.Image:
     """Decode a picture completely, upright (EXIF), as 8-bit RGB; transparency becomes white, the first frame counts.
 
     Raises:
-        BadSample: missing, truncated, not a picture, or larger than 100 megapixels.
+        BadSampleError: missing, truncated, not a picture, or larger than 100 megapixels.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise BadSample(f"picture {path} has {image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}")
+                    raise BadSampleError(
+                        f"picture {path} has {image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}"
+                    )
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
-        raise BadSample(f"picture not found: {path}") from error
-    except BadSample:
+        raise BadSampleError(f"picture not found: {path}") from error
+    except BadSampleError:
         raise
     except Exception as error:  # decoders raise many types: OSError, SyntaxError, ValueError, struct.error, ...
-        raise BadSample(f"picture cannot be read: {path} ({error or type(error).__name__})") from error
+        raise BadSampleError(f"picture cannot be read: {path} ({error or type(error).__name__})") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -37,7 +39,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image.copy()
     if image.mode.startswith("I") or image.mode == "F":
         # Pillow clips 16-bit values to 255 instead of scaling them.
-        low, high = (0.0, 65535.0) if image.mode != "F" else (float(v) for v in image.getextrema())  # type: ignore[arg-type, union-attr]
+        low, high = (0.0, 65535.0) if image.mode != "F" else (float(v) for v in image.getextrema())  # type: ignore[arg-type]
         scale = 255.0 / max(high - low, 1e-9)
         return image.convert("F").point(lambda v: (v - low) * scale).convert("L").convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.data.record import BadSample, Record
+from taid_vlm.data.record import BadSampleError, Record
 
 
 class RendersChats(Protocol):
@@ -56,23 +56,25 @@ class Pairer:
         """Render and line up.
 
         Raises:
-            BadSample: no answer, too long, or answers that are not the same ids on both sides.
+            BadSampleError: no answer, too long, or answers that are not the same ids on both sides.
         """
         record.check()
         student, labels = _side(self.student, record)
         teacher, teacher_labels = _side(self.teacher, record) if self.teacher is not None else (None, labels)
         longest = max(len(student.ids), len(teacher.ids) if teacher else 0)
         if longest > self.max_length:
-            raise BadSample(f"sample {record.id} has {longest} tokens, the limit data.max_length is {self.max_length}")
+            raise BadSampleError(
+                f"sample {record.id} has {longest} tokens, the limit data.max_length is {self.max_length}"
+            )
         if labels != teacher_labels:
             shown = [self.student.tokenizer.decode(ids) for ids in (labels, teacher_labels)]
-            raise MismatchedAnswer(
+            raise MismatchedAnswerError(
                 f"sample {record.id}: the answer is {shown[0]!r} to the student and {shown[1]!r} to the teacher"
             )
         return Pair(record.id, labels, student, teacher, record.images)
 
 
-class MismatchedAnswer(BadSample):
+class MismatchedAnswerError(BadSampleError):
     """Teacher and student do not say the same ids."""
 
 
@@ -95,5 +97,5 @@ def _side(processor: RendersChats, record: Record) -> tuple[Side, list[int]]:
     # The logits at position i speak of token i + 1: the one shift is made here and nowhere else.
     rows = [i - 1 for i, said in enumerate(rendered.answer_mask) if said and i > 0]
     if not rows:
-        raise BadSample(f"sample {record.id} has no answer after rendering")
+        raise BadSampleError(f"sample {record.id} has no answer after rendering")
     return Side(rendered.ids, rows), [rendered.ids[i + 1] for i in rows]

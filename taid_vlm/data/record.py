@@ -9,7 +9,7 @@ from typing import Any
 from taid_vlm.common.errors import UserError
 
 
-class BadSample(UserError):
+class BadSampleError(UserError):
     """A sample that cannot be used: a broken picture, a missing answer, too many tokens."""
 
 
@@ -28,13 +28,13 @@ class Record:
     images: tuple[Path, ...] = ()
 
     def check(self) -> None:
-        """Raise :class:`BadSample` when the conversation teaches nothing or its pictures do not add up."""
+        """Raise :class:`BadSampleError` when the conversation teaches nothing or its pictures do not add up."""
         answers = [m["content"] for m in self.messages if m["role"] == "assistant"]
         if not answers or not all(isinstance(a, str) and a.strip() for a in answers):
-            raise BadSample(f"sample {self.id} has no answer: an assistant message with text was expected")
+            raise BadSampleError(f"sample {self.id} has no answer: an assistant message with text was expected")
         places = sum(p["type"] == "image" for m in self.messages for p in m["content"] if isinstance(p, dict))
         if places != len(self.images):
-            raise BadSample(f"sample {self.id} has {places} image places and {len(self.images)} pictures")
+            raise BadSampleError(f"sample {self.id} has {places} image places and {len(self.images)} pictures")
 
     def text_digest(self) -> str:
         """Hash of the words alone."""

@@ -63,7 +63,9 @@ def read_chatterbot(root: Path, split: str) -> Iterable[Record]:
         raise UserError(f"chatterbot-corpus not found: no .yml files in {folder}")
     for file in files:
         # BaseLoader keeps 'yes', 'no' and numbers as the text they are.
-        for index, turns in enumerate(yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)["conversations"]):
+        for index, turns in enumerate(
+            yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)["conversations"]
+        ):
             turns = [turn.strip() for turn in turns if isinstance(turn, str)]
             if len(turns) < 2 or not turns[0] or not turns[1]:
                 continue

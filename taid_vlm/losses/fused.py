@@ -6,7 +6,8 @@ The gradient of every objective here with respect to the student's logits z is k
 
 so the forward takes a few rows at a time, makes their logits, forms that gradient, multiplies it into the
 gradients of hidden states and head, and forgets the logits. What is kept for the backward has the size of
-hidden states and head; the backward only scales it. The idea is that of Liger Kernel's fused linear cross-entropy (arXiv 2410.10989).
+hidden states and head; the backward only scales it. The idea is that of Liger Kernel's fused linear
+cross-entropy (arXiv 2410.10989).
 """
 
 from typing import Any
@@ -72,9 +73,7 @@ def distillation_loss(
     if chunk_bytes < 1:
         raise UserError(f"chunk_bytes is {chunk_bytes}, expected a positive number of bytes")
     if (teacher_hidden_ND is None) != (teacher_head_UD is None):
-        raise UserError(
-            "got one of teacher_hidden_ND and teacher_head_UD, expected both or neither: pass both"
-        )
+        raise UserError("got one of teacher_hidden_ND and teacher_head_UD, expected both or neither: pass both")
     teacher = None
     if teacher_hidden_ND is not None and teacher_head_UD is not None:
         teacher = Head(teacher_hidden_ND, teacher_head_UD, teacher_bias)
@@ -191,9 +190,7 @@ class _FusedLoss(torch.autograd.Function):
         for start in range(0, original.rows, chunk_rows):
             rows = slice(start, start + chunk_rows)
             teacher_nS = None if teacher is None else teacher.logits(rows)
-            sums, gradient_nV = chunk_terms(
-                student.logits(rows), teacher_nS, inputs.labels[rows], inputs, any(wants)
-            )
+            sums, gradient_nV = chunk_terms(student.logits(rows), teacher_nS, inputs.labels[rows], inputs, any(wants))
             totals += torch.stack(sums)
             if gradient_nV is not None:
                 gradients.add(rows, gradient_nV)

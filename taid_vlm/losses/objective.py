@@ -41,9 +41,7 @@ class LossSpec:
                 f"set kd_weight 0 and ce_weight 1 (LossSpec.of('sft') does), or choose a loss with a teacher"
             )
         if self.kd_weight == 0 and self.ce_weight == 0:
-            raise UserError(
-                "kd_weight and ce_weight are both 0, so there is nothing to learn: raise one of them"
-            )
+            raise UserError("kd_weight and ce_weight are both 0, so there is nothing to learn: raise one of them")
 
     @classmethod
     def of(cls, name: str, kd_weight: float | None = None, ce_weight: float | None = None) -> "LossSpec":

@@ -76,9 +76,7 @@ class TAIDClock:
         self._propose = SCHEDULES.get(schedule)
         self.schedule = schedule
         if isinstance(total_steps, bool) or not isinstance(total_steps, int) or total_steps < 1:
-            raise UserError(
-                f"total_steps is {total_steps!r}, expected a number of optimizer steps, at least 1"
-            )
+            raise UserError(f"total_steps is {total_steps!r}, expected a number of optimizer steps, at least 1")
         _check_range("t_start", t_start, 0, 1)
         _check_range("t_end", t_end, 0, 1)
         _check_range("beta", beta, 0, 1)
@@ -108,14 +106,17 @@ class TAIDClock:
         if loss is None or not math.isfinite(loss):
             self.skipped += 1
             return
-        loss = float(loss)
-        previous, self.previous_loss = self.previous_loss, loss
+        loss, momentum, previous = float(loss), self.momentum, self.previous_loss
+        if previous is not None:
+            delta = (previous - loss) / (previous + 1e-15)
+            momentum = self.beta * momentum + (1 - self.beta) * delta
+            if not math.isfinite(momentum):  # an absurd loss after a loss of 0
+                self.skipped += 1
+                return
+        self.momentum, self.previous_loss = momentum, loss
         self.updates += 1
-        if previous is None:
-            return
-        delta = (previous - loss) / (previous + 1e-15)
-        self.momentum = self.beta * self.momentum + (1 - self.beta) * delta
-        self.t = self._propose(self, step)
+        if previous is not None:  # the first loss only sets the scale
+            self.t = self._propose(self, step)
 
     def warnings(self) -> list[str]:
         """What a user should know before training with these settings."""

@@ -86,9 +86,7 @@ def check_t(t: float) -> None:
         raise UserError(f"t is {t}, expected a number from 0 (the student) to 1 (the teacher)")
 
 
-def _student_and_target(
-    student_logits_NV: Tensor, teacher_logits_NV: Tensor, t: float
-) -> tuple[Tensor, Tensor]:
+def _student_and_target(student_logits_NV: Tensor, teacher_logits_NV: Tensor, t: float) -> tuple[Tensor, Tensor]:
     check_same_shape(student_logits_NV, teacher_logits_NV)
     check_t(t)
     student_NV = centred(at_least_fp32(student_logits_NV))

@@ -36,7 +36,9 @@ def join(
     if encoder is None or spec.projector is None or spec.image_token is None:
         return Student(language_model), Processor(tokenizer, template, None)
     embeddings = language_model.get_input_embeddings().weight  # type: ignore[operator]
-    projector = build_projector(spec.projector.name, encoder.contract, embeddings.shape[1], float(embeddings.float().std()))
+    projector = build_projector(
+        spec.projector.name, encoder.contract, embeddings.shape[1], float(embeddings.detach().float().std())
+    )
     tokens = projector.tokens_out(encoder.contract.grid)  # type: ignore[operator]
     processor = Processor(tokenizer, template, ImageTokens(spec.image_token, tokens, encoder.contract.image))
     return Student(language_model, encoder, projector, processor.image_token_id), processor

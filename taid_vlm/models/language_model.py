@@ -66,7 +66,7 @@ def _converted_gguf(folder: Path, file_name: str) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     require_space(target, 12 * gguf.stat().st_size, f"the converted {file_name}")
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file_name, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file_name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file_name)
     # The weights are plain floats now: without this, saving would ask for a GGUF quantiser.
     if hasattr(model.config, "quantization_config"):
@@ -112,7 +112,9 @@ def layers_to_keep(wanted: int | list[int], available: int) -> list[int]:
     """
     if isinstance(wanted, int):
         if not 1 <= wanted <= available:
-            raise UserError(f"layers: {wanted} asked for, but the language model has {available}; give 1 to {available}")
+            raise UserError(
+                f"layers: {wanted} asked for, but the language model has {available}; give 1 to {available}"
+            )
         if wanted == 1:
             return [0]
         return [round(i * (available - 1) / (wanted - 1)) for i in range(wanted)]

@@ -49,7 +49,9 @@ class Processor:
 
     def __init__(self, tokenizer: Any, template: str, images: ImageTokens | None) -> None:
         if "generation -%}" not in template and "generation %}" not in template:
-            raise UserError("the chat template marks no answers: put what the assistant says into {% generation %} blocks")
+            raise UserError(
+                "the chat template marks no answers: put what the assistant says into {% generation %} blocks"
+            )
         self.tokenizer = tokenizer
         self.template = template
         self.images = images
@@ -129,7 +131,9 @@ def template_text(name: str) -> str:
         return path.read_text()
     path = TEMPLATES / f"{name}.jinja"
     if not path.is_file():
-        raise UserError(f"unknown chat template {name!r}: {did_you_mean(name, (p.stem for p in TEMPLATES.glob('*.jinja')))}")
+        raise UserError(
+            f"unknown chat template {name!r}: {did_you_mean(name, (p.stem for p in TEMPLATES.glob('*.jinja')))}"
+        )
     return path.read_text()
 
 

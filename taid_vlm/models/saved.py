@@ -122,7 +122,9 @@ def _read_weights(folder: Path, expected_sha256: str) -> dict[str, Tensor]:
         raise UserError(f"{folder} holds no model.safetensors; the student is incomplete")
     found = sha256_of(file)
     if found != expected_sha256:
-        raise UserError(f"wrong hash of {file}: found sha256 {found}, expected {expected_sha256}; the file is damaged or was replaced")
+        raise UserError(
+            f"wrong hash of {file}: found sha256 {found}, expected {expected_sha256}; the file is damaged or was replaced"
+        )
     try:
         return load_file(file)
     except SafetensorError as error:
@@ -163,5 +165,3 @@ def _fill(student: Student, tensors: dict[str, Tensor], expected: set[str], fold
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
-
-

@@ -47,7 +47,8 @@ class LanguageModelSpec(Strict):
     revision: str | None = Field(None, description="commit or tag on the hub")
     trust_remote_code: bool = Field(False, description="run code that comes with the checkpoint; never by default")
     layers: int | list[int] | None = Field(
-        None, description="a list of layers to keep, or how many (evenly spaced, first and last kept); all when left out"
+        None,
+        description="a list of layers to keep, or how many (evenly spaced, first and last kept); all when left out",
     )
 
 

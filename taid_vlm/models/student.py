@@ -65,7 +65,7 @@ class Student(nn.Module):
     @property
     def head(self) -> nn.Linear:
         """The output layer; ``head.weight`` is ``[V, H]``."""
-        return self.language_model.get_output_embeddings()  # type: ignore[operator, return-value]
+        return self.language_model.get_output_embeddings()  # type: ignore[operator]
 
     def embed(self, inputs: ModelInputs) -> Tensor:
         """Token embeddings ``[B, L, H]`` with the image placeholders replaced by projected features.
@@ -80,7 +80,7 @@ class Student(nn.Module):
         if features is None:
             return embeddings + self._idle_projector()
         visual = self.projector(features).flatten(0, 1)
-        places = inputs.input_ids == self.image_token_id
+        places = inputs.input_ids.eq(self.image_token_id or 0)
         if int(places.sum()) != visual.shape[0]:
             grid = self.vision_encoder.contract.grid
             raise UserError(

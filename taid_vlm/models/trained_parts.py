@@ -30,7 +30,9 @@ def apply_trained_parts(student: Student, parts: TrainedParts) -> None:
     elif parts.language_model.mode == "lora":
         _add_lora(language_model, parts)
     if not any(p.requires_grad for p in student.parameters()):
-        raise UserError("every part of the student is frozen, so there is nothing to train; set a mode of student.train to full or lora")
+        raise UserError(
+            "every part of the student is frozen, so there is nothing to train; set a mode of student.train to full or lora"
+        )
 
 
 def merge_lora(student: Student) -> None:
@@ -39,7 +41,7 @@ def merge_lora(student: Student) -> None:
 
     adapted = [(name, m) for name, m in student.language_model.named_modules() if isinstance(m, LoraLayer)]
     for name, layer in adapted:
-        layer.merge()  # type: ignore[operator]
+        layer.merge()
         parent_name, _, child = name.rpartition(".")
         parent = student.language_model.get_submodule(parent_name)
         setattr(parent, child, layer.get_base_layer())

@@ -80,7 +80,7 @@ def build_vision_encoder(spec: VisionEncoderSpec, load_weights: bool = True) -> 
     if weights not in ("pretrained", "random"):
         _load_file(backbone, Path(resolve(weights)), spec.weights_match)
     if spec.library == "timm":
-        backbone.reset_classifier(0)  # the classifier is not part of the encoder; weight files have it
+        backbone.reset_classifier(0)  # type: ignore[operator]  # the classifier is not part of the encoder; weight files have it
     if spec.interpolation is not None:
         image = ImageInput(image.size, image.mean, image.std, spec.interpolation)
     return VisionEncoder(backbone, read, image)
@@ -111,7 +111,9 @@ def _timm(spec: VisionEncoderSpec, weights: str) -> tuple[nn.Module, Callable[[n
     return backbone, read, image
 
 
-def _open_clip(spec: VisionEncoderSpec, weights: str) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor], ImageInput]:
+def _open_clip(
+    spec: VisionEncoderSpec, weights: str
+) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor], ImageInput]:
     import open_clip
 
     if open_clip.get_model_config(spec.name) is None:
@@ -133,7 +135,9 @@ def _open_clip(spec: VisionEncoderSpec, weights: str) -> tuple[nn.Module, Callab
     return visual, read, image
 
 
-def _transformers(spec: VisionEncoderSpec, weights: str) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor], ImageInput]:
+def _transformers(
+    spec: VisionEncoderSpec, weights: str
+) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor], ImageInput]:
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
     source = resolve(spec.name)
@@ -158,7 +162,9 @@ def _transformers(spec: VisionEncoderSpec, weights: str) -> tuple[nn.Module, Cal
 
 def _load_file(backbone: nn.Module, path: Path, match: str) -> None:
     if not path.is_file():
-        raise UserError(f"vision encoder weights not found: {path}; give a file, asset:NAME/path, 'pretrained' or 'random'")
+        raise UserError(
+            f"vision encoder weights not found: {path}; give a file, asset:NAME/path, 'pretrained' or 'random'"
+        )
     if path.suffix == ".safetensors":
         found = load_file(path)
     else:

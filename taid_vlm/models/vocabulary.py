@@ -22,7 +22,11 @@ def shared_vocabulary(student_tokenizer: Any, teacher_tokenizer: Any, student_ro
     length = next((i for i in range(limit) if ours[i] is None or ours[i] != theirs[i]), limit)
     smaller = min(len(ours), len(theirs))
     if length < 0.9 * smaller:
-        where = f"id {length}: {ours[length]!r} against {theirs[length]!r}" if length < limit else f"the head's end at {length}"
+        where = (
+            f"id {length}: {ours[length]!r} against {theirs[length]!r}"
+            if length < limit
+            else f"the head's end at {length}"
+        )
         raise UserError(
             f"teacher and student have different tokenizers: only the first {length} of {smaller} ids agree (then {where}). "
             f"Token-level distillation needs a shared vocabulary; choose a pair of one family, or train the student on answers "

@@ -38,7 +38,9 @@ def find_recipe(name: str) -> Path:
     shipped = recipes_folder() / f"{name.removeprefix('recipes/').removesuffix('.yaml')}.yaml"
     if shipped.is_file():
         return shipped
-    raise UserError(f"recipe not found: {name}; give a YAML file or the name of a shipped recipe: {did_you_mean(name, list_recipes())}")
+    raise UserError(
+        f"recipe not found: {name}; give a YAML file or the name of a shipped recipe: {did_you_mean(name, list_recipes())}"
+    )
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:

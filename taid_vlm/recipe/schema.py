@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from taid_vlm.models.specs import LanguageModelSpec, StudentSpec, Strict
+from taid_vlm.models.specs import LanguageModelSpec, Strict, StudentSpec
 
 
 class TeacherCache(Strict):
@@ -42,11 +42,15 @@ class DataSpec(Strict):
     """What is learnt from."""
 
     train: list[DataSource] = Field(min_length=1, description="sources that are joined and shuffled")
-    validation: list[DataSource] = Field([], description="held-out sources; loss and KL to the teacher are measured on them")
+    validation: list[DataSource] = Field(
+        [], description="held-out sources; loss and KL to the teacher are measured on them"
+    )
     on_bad_sample: Literal["refuse", "skip"] = Field(
         "refuse", description="a broken picture or a missing answer: stop and name it, or skip and count it"
     )
-    max_length: int = Field(1024, ge=8, description="tokens of a sample, pictures included; longer samples are dropped and counted")
+    max_length: int = Field(
+        1024, ge=8, description="tokens of a sample, pictures included; longer samples are dropped and counted"
+    )
     workers: int = Field(0, ge=0, description="processes that prepare batches; 0 is the training process itself")
     cache_image_features: bool = Field(
         False, description="run a frozen vision encoder once over all pictures and keep the features in memory"
@@ -57,14 +61,22 @@ class LossConfig(Strict):
     """The objective; see the page on losses for each method's source."""
 
     name: str = Field("taid", description="exact name of a loss: sft, kl, taid")
-    ce_weight: float = Field(0.0, ge=0, description="weight of the cross-entropy on the labels beside the distillation loss")
-    schedule: Literal["adaptive", "linear", "exponential", "constant"] = Field("adaptive", description="how t of TAID rises")
+    ce_weight: float = Field(
+        0.0, ge=0, description="weight of the cross-entropy on the labels beside the distillation loss"
+    )
+    schedule: Literal["adaptive", "linear", "exponential", "constant"] = Field(
+        "adaptive", description="how t of TAID rises"
+    )
     t_start: float = Field(0.4, ge=0, le=1, description="t at the first step")
     t_end: float = Field(1.0, gt=0, le=1, description="t at the last step")
-    alpha: float | None = Field(None, ge=0, le=1, description="rate of t per update; 5e-4 (the paper's) when neither alpha is given")
+    alpha: float | None = Field(
+        None, ge=0, le=1, description="rate of t per update; 5e-4 (the paper's) when neither alpha is given"
+    )
     alpha_total: float | None = Field(None, ge=0, description="rate per run: alpha = alpha_total / steps")
     beta: float = Field(0.99, ge=0, lt=1, description="momentum of the relative change of the loss")
-    signal: Literal["kl", "cross_entropy"] = Field("kl", description="what drives t: KL(p_t || student), or the official code's CE")
+    signal: Literal["kl", "cross_entropy"] = Field(
+        "kl", description="what drives t: KL(p_t || student), or the official code's CE"
+    )
     chunk_mb: int = Field(64, ge=1, description="memory for logits in MB; rows are processed in chunks that fit")
 
     @model_validator(mode="after")
@@ -79,25 +91,35 @@ class TrainingSpec(Strict):
 
     steps: int = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(ge=1, description="samples per optimizer step, over all processes and micro-batches")
-    micro_batch_size: int | None = Field(None, ge=1, description="samples per forward; batch_size per process when left out")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="samples per forward; batch_size per process when left out"
+    )
     lr: float = Field(gt=0, description="peak learning rate")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate after warm-up")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay, on matrices only")
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's averages")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="autocast; auto takes bf16 where a timing says so")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="autocast; auto takes bf16 where a timing says so"
+    )
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     keep_last: int = Field(1, ge=1, description="checkpoints kept")
-    validate_every: int | None = Field(None, ge=1, description="steps between validations; one at the end when left out")
+    validate_every: int | None = Field(
+        None, ge=1, description="steps between validations; one at the end when left out"
+    )
     log_every: int = Field(10, ge=1, description="steps between lines on a plain terminal")
-    trackers: list[str] = Field(["tensorboard"], description="accelerate trackers by name: tensorboard, wandb, mlflow, trackio, ...")
+    trackers: list[str] = Field(
+        ["tensorboard"], description="accelerate trackers by name: tensorboard, wandb, mlflow, trackio, ..."
+    )
     max_skipped: int = Field(10, ge=1, description="stop after so many non-finite steps in a row")
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> "TrainingSpec":
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
-            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}")
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
+            )
         return self
 
 

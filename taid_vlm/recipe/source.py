@@ -100,7 +100,8 @@ def _value(node: yaml.Node, keys: Keys, path: Path, places: dict[Keys, str], loa
         return _plain(node, keys, path, places)
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            places[(*keys, str(index))] = f"{path.name}:{item.start_mark.line + 1}"
+            here = (*keys, str(index))
+            places[here] = f"{path.name}:{item.start_mark.line + 1}"
         return [_value(item, (*keys, str(i)), path, places, loader) for i, item in enumerate(node.value)]
     value = loader.construct_object(node)
     if isinstance(value, str) and keys[-1] in PATH_KEYS and value.startswith(("./", "../")):

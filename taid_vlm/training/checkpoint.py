@@ -74,7 +74,9 @@ def load_checkpoint(
     try:
         state = torch.load(path / FILE, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"the checkpoint {path} cannot be read ({error}); delete it to go on from the one before") from error
+        raise UserError(
+            f"the checkpoint {path} cannot be read ({error}); delete it to go on from the one before"
+        ) from error
     own = {name: p for name, p in student.named_parameters() if p.requires_grad}
     if set(own) != set(state["weights"]):
         raise UserError(f"the checkpoint {path} belongs to another student: other parameters were trained")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data.images import open_image
-from taid_vlm.data.record import BadSample
+from taid_vlm.data.record import BadSampleError
 from taid_vlm.models.images import to_pixel_values
 from taid_vlm.models.specs import VisionEncoderSpec
 from taid_vlm.models.vision_encoder import VisionEncoder
@@ -33,7 +33,11 @@ class FeatureStore:
 
     @torch.no_grad()
     def add(
-        self, encoder: VisionEncoder, pictures: Iterable[Path], skip_bad: bool, progress: Callable[[int, int], None] | None = None
+        self,
+        encoder: VisionEncoder,
+        pictures: Iterable[Path],
+        skip_bad: bool,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Encode the pictures that are not known yet.
 
@@ -48,7 +52,7 @@ class FeatureStore:
             for path in todo[start : start + BATCH]:
                 try:
                     opened.append((path, open_image(path)))
-                except BadSample as error:
+                except BadSampleError as error:
                     if not skip_bad:
                         raise UserError(f"{error}; repair it, or set data.on_bad_sample: skip") from error
                     self.bad[path] = str(error)

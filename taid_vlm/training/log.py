@@ -24,8 +24,16 @@ class RunLog:
         self.accelerator, self.total, self.every = accelerator, total, every
         self.active = accelerator.is_main_process
         self.console = Console(stderr=True, quiet=not self.active)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
-        self.bar = Bar(*columns, console=self.console, transient=True, disable=not (self.active and self.console.is_terminal))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Bar(
+            *columns, console=self.console, transient=True, disable=not (self.active and self.console.is_terminal)
+        )
         self.metrics, self.timing = run_dir / "metrics.jsonl", run_dir / "timing.jsonl"
         self.bytes = keep_bytes
         if self.active:
@@ -38,7 +46,9 @@ class RunLog:
         self._line = self.bar.add_task("training", total=self.total, note="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bar.stop()
 
     def step(self, step: int, figures: dict[str, float], speed: dict[str, float]) -> None:

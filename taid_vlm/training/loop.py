@@ -58,7 +58,9 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         card = model_card(recipe, run_dir.name, run.last_figures)
-        save_student(setup.student, setup.processor, recipe.student, run_dir / "student", weights=recipe.save, card=card)
+        save_student(
+            setup.student, setup.processor, recipe.student, run_dir / "student", weights=recipe.save, card=card
+        )
     accelerator.end_training()
     return run_dir / "student"
 
@@ -74,7 +76,9 @@ class _Run:
         checkpoints = complete_checkpoints(run_dir / "checkpoints")
         if checkpoints:
             self.progress = load_checkpoint(checkpoints[-1], setup.student, self.optimizer, self.schedule, setup.clock)
-        self.log = RunLog(run_dir, accelerator, recipe.training.steps, recipe.training.log_every, self.progress.log_bytes)
+        self.log = RunLog(
+            run_dir, accelerator, recipe.training.steps, recipe.training.log_every, self.progress.log_bytes
+        )
         module = DistillationStep(setup.student, setup.spec, setup.vocabulary, recipe.loss.chunk_mb * 2**20)
         self.module: Any = accelerator.prepare_model(module)
         self.optimizer = accelerator.prepare_optimizer(self.optimizer)
@@ -94,7 +98,9 @@ class _Run:
             self._step([next(batches) for _ in range(self.accumulation)])
             step = self.progress.step
             last = step == training.steps
-            if self.setup.validation is not None and (last or (training.validate_every and step % training.validate_every == 0)):
+            if self.setup.validation is not None and (
+                last or (training.validate_every and step % training.validate_every == 0)
+            ):
                 figures = validate(self.setup, self.accelerator.unwrap_model(self.module), self.accelerator)
                 self.last_figures = figures
                 self.log.validation(step, figures)
@@ -115,7 +121,9 @@ class _Run:
             world,
         )
         self.accumulation = training.batch_size // (micro * world)
-        return make_loader(self.setup.train, order, self.setup.processor.tokenizer.eos_token_id, self.recipe.data.workers)
+        return make_loader(
+            self.setup.train, order, self.setup.processor.tokenizer.eos_token_id, self.recipe.data.workers
+        )
 
     def _step(self, batches: list[PairedBatch]) -> None:
         start = time.perf_counter()
@@ -133,7 +141,11 @@ class _Run:
         device, setup = self.accelerator.device, self.setup
         inputs = model_inputs(batch, batch.student, setup.processor, setup.store).to(device)
         hidden = setup.teacher_hidden(batch, device)
-        teacher = (setup.teacher.head_weight, setup.teacher.head_bias) if setup.teacher and hidden is not None else (None, None)
+        teacher = (
+            (setup.teacher.head_weight, setup.teacher.head_bias)
+            if setup.teacher and hidden is not None
+            else (None, None)
+        )
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=setup.precision == "bf16"):
             out = self.module(inputs, batch.labels.to(device), setup.clock.t, hidden, *teacher)
         # Data-parallel training averages over processes; the loss is a sum over the rows of all of them.
@@ -157,7 +169,9 @@ class _Run:
         progress.skipped_in_a_row = 0 if sound else progress.skipped_in_a_row + 1
         if progress.skipped_in_a_row >= self.recipe.training.max_skipped:
             ids = ", ".join(name for batch in batches for name in batch.ids[:8])
-            raise UserError(f"the loss was not finite in {progress.skipped_in_a_row} steps in a row; last samples: {ids}; lower training.lr")
+            raise UserError(
+                f"the loss was not finite in {progress.skipped_in_a_row} steps in a row; last samples: {ids}; lower training.lr"
+            )
         seconds = time.perf_counter() - start
         tokens = sum(int(batch.student.attention_mask.sum()) for batch in batches) * self.accelerator.num_processes
         figures = {**means, "t": t, "momentum": clock.momentum, "grad_norm": norm, "rows": rows}
@@ -169,13 +183,21 @@ class _Run:
         self.progress.log_bytes = self.log.bytes
         folder = self.run_dir / "checkpoints"
         save_checkpoint(
-            folder, self.setup.student, self.optimizer, self.schedule, self.setup.clock, self.progress, self.recipe.training.keep_last
+            folder,
+            self.setup.student,
+            self.optimizer,
+            self.schedule,
+            self.setup.clock,
+            self.progress,
+            self.recipe.training.keep_last,
         )
 
     def _sum(self, value: float) -> float:
         if self.accelerator.num_processes == 1:
             return value
-        return float(self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device), "sum"))
+        return float(
+            self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device), "sum")
+        )
 
     def _learning(self) -> list[torch.nn.Parameter]:
         return [p for p in self.setup.student.parameters() if p.requires_grad]
@@ -188,7 +210,9 @@ def _claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator) -> str:
         about = json.loads(file.read_text())
         if about["recipe"] != text:
             old, new = about["recipe"].splitlines(), text.splitlines()
-            changed = [line.strip() for line in new if line not in old] or [line.strip() for line in old if line not in new]
+            changed = [line.strip() for line in new if line not in old] or [
+                line.strip() for line in old if line not in new
+            ]
             raise UserError(
                 f"{run_dir} holds a run of another recipe (differs in: {'; '.join(changed[:3])}); choose another --output, or delete it"
             )

@@ -11,8 +11,8 @@ from rich.progress import Progress
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import PairedBatch, Pairer, PreparedRecords, Record, read_records
-from taid_vlm.data.pairing import MismatchedAnswer, check_mismatches
-from taid_vlm.data.record import BadSample
+from taid_vlm.data.pairing import MismatchedAnswerError, check_mismatches
+from taid_vlm.data.record import BadSampleError
 from taid_vlm.losses import LossSpec, TAIDClock
 from taid_vlm.models.assemble import build_student
 from taid_vlm.models.processor import Processor
@@ -103,7 +103,9 @@ def _teacher(spec: TeacherSpec) -> Teacher:
     return teacher_from_language_model(spec.language_model, spec.chat_template)
 
 
-def _prepared(recipe: Recipe, records: list[Record], processor: Processor, teacher: Teacher | None, say: Say) -> PreparedRecords:
+def _prepared(
+    recipe: Recipe, records: list[Record], processor: Processor, teacher: Teacher | None, say: Say
+) -> PreparedRecords:
     """Check every sample's words once, before anything is trained on."""
     if recipe.student.vision_encoder is None and any(record.images for record in records):
         raise UserError("the data has pictures, but the student has no vision encoder; add one or choose text data")
@@ -114,9 +116,9 @@ def _prepared(recipe: Recipe, records: list[Record], processor: Processor, teach
         try:
             pairer.pair(record)
             good.append(record)
-        except MismatchedAnswer as error:
+        except MismatchedAnswerError as error:
             mismatches.append(str(error))
-        except BadSample as error:
+        except BadSampleError as error:
             bad.append(str(error))
             if not skip:
                 raise UserError(f"{error}; repair it, or set data.on_bad_sample: skip") from error
@@ -151,7 +153,11 @@ def _features(
 
 
 def _cache(
-    recipe: Recipe, teacher: Teacher | None, parts: list[PreparedRecords | None], store: FeatureStore | None, precision: str
+    recipe: Recipe,
+    teacher: Teacher | None,
+    parts: list[PreparedRecords | None],
+    store: FeatureStore | None,
+    precision: str,
 ) -> TeacherCache | None:
     if teacher is None or recipe.teacher is None or not recipe.teacher.cache.enabled:
         return None
@@ -160,7 +166,9 @@ def _cache(
     records = [record for part in parts if part is not None for record in part.records]
     first = parts[0]
     assert first is not None
-    joined = PreparedRecords(records, first.pairer, first.skip_bad, decode_pictures=not fits and teacher.encoder_spec is not None)
+    joined = PreparedRecords(
+        records, first.pairer, first.skip_bad, decode_pictures=not fits and teacher.encoder_spec is not None
+    )
     with _bar("teacher") as progress:
         cache.fill(joined, store if fits else None, progress)
     if teacher.encoder_spec is None or fits:

@@ -40,7 +40,9 @@ class TeacherCache:
         self._states: dict[str, Tensor] = {}
         self._pictures: dict[Path, str] = {}
 
-    def fill(self, prepared: PreparedRecords, store: FeatureStore | None, progress: Callable[[int, int], None] | None = None) -> None:
+    def fill(
+        self, prepared: PreparedRecords, store: FeatureStore | None, progress: Callable[[int, int], None] | None = None
+    ) -> None:
         """Read what is on disk and compute the rest, a shard at a time; killed, it goes on at the shard it was at."""
         keys = [self._key(record) for record in prepared.records]
         on_disk: dict[str, Tensor] = {}
@@ -96,7 +98,9 @@ class TeacherCache:
             with safe_open(file, framework="pt") as tensors:
                 return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
         except Exception as error:
-            raise UserError(f"the teacher cache is damaged: {file} ({error}); delete the file, it will be computed again") from error
+            raise UserError(
+                f"the teacher cache is damaged: {file} ({error}); delete the file, it will be computed again"
+            ) from error
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

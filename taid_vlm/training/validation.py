@@ -31,7 +31,11 @@ def validate(setup: Setup, module: DistillationStep, accelerator: Accelerator) -
     for batch in make_loader(setup.validation, order, setup.processor.tokenizer.eos_token_id):
         inputs = model_inputs(batch, batch.student, setup.processor, setup.store).to(device)
         hidden = setup.teacher_hidden(batch, device)
-        teacher = (setup.teacher.head_weight, setup.teacher.head_bias) if setup.teacher and hidden is not None else (None, None)
+        teacher = (
+            (setup.teacher.head_weight, setup.teacher.head_bias)
+            if setup.teacher and hidden is not None
+            else (None, None)
+        )
         with autocast(device, setup.precision):
             out = module(inputs, batch.labels.to(device), 1.0, hidden, *teacher)
         rows += out.rows

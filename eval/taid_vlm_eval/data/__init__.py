@@ -52,15 +52,11 @@ def load_items(task_file: TaskFile, *, limit: int | None = None, seed: int = 0) 
     task = task_file.task
     items = SOURCES.get(task.data.source)(data_folder(task_file), task.data.split)
     if not items:
-        raise UserError(
-            f"task {task.name!r}: split {task.data.split!r} of {data_folder(task_file)} holds no items"
-        )
+        raise UserError(f"task {task.name!r}: split {task.data.split!r} of {data_folder(task_file)} holds no items")
     seen: set[str] = set()
     for item in items:
         if item.id in seen:
-            raise UserError(
-                f"task {task.name!r}: two items have the id {item.id!r}; answers could not be told apart"
-            )
+            raise UserError(f"task {task.name!r}: two items have the id {item.id!r}; answers could not be told apart")
         seen.add(item.id)
     return [replace(item, cluster=_cluster(item, task.cluster)) for item in subset(items, limit, seed)]
 

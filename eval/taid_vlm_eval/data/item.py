@@ -31,7 +31,7 @@ Source = Callable[[Path, str], list[Item]]  # (file or folder, split) -> items i
 SOURCES: Registry[Source] = Registry("data source")
 
 
-class BrokenImage(Exception):
+class BrokenImageError(Exception):
     """An image that cannot be decoded; the item is reported and counts as wrong."""
 
 
@@ -39,7 +39,7 @@ def open_images(item: Item) -> list[Image.Image]:
     """Decode an item's images to RGB (palette, alpha, grey and CMYK are converted).
 
     Raises:
-        BrokenImage: a file is missing, not an image, cut short, or absurdly large.
+        BrokenImageError: a file is missing, not an image, cut short, or absurdly large.
     """
     images = []
     for path in item.images:
@@ -48,8 +48,6 @@ def open_images(item: Item) -> list[Image.Image]:
                 images.append(image.convert("RGB"))
         # Pillow raises SyntaxError and ValueError on some damaged files, and refuses decompression bombs.
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = (
-                "missing" if isinstance(error, FileNotFoundError) else f"unreadable ({type(error).__name__})"
-            )
-            raise BrokenImage(f"image {path.name} is {reason}") from error
+            reason = "missing" if isinstance(error, FileNotFoundError) else f"unreadable ({type(error).__name__})"
+            raise BrokenImageError(f"image {path.name} is {reason}") from error
     return images

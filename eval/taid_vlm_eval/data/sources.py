@@ -45,15 +45,11 @@ def read_easy_vqa(root: Path, split: str) -> list[Item]:
     items = []
     for position, row in enumerate(rows):
         if not (isinstance(row, list) and len(row) == 3 and isinstance(row[0], str)):
-            raise UserError(
-                f"{questions}, entry {position}: found {row!r}, expected [question, answer, image id]"
-            )
+            raise UserError(f"{questions}, entry {position}: found {row!r}, expected [question, answer, image id]")
         question, answer, image = row
         if answer not in allowed:
             raise UserError(f"{questions}, entry {position}: answer {answer!r} is not in {listed}")
-        items.append(
-            Item(f"{split}-{position}", question, answer, [folder / split / "images" / f"{image}.png"])
-        )
+        items.append(Item(f"{split}-{position}", question, answer, [folder / split / "images" / f"{image}.png"]))
     return items
 
 

@@ -38,9 +38,7 @@ def bootstrap_interval(
         ValueError: no values, or unequal lengths.
     """
     if len(values) == 0 or len(values) != len(clusters):
-        raise ValueError(
-            f"need as many clusters as values and at least one, got {len(clusters)} and {len(values)}"
-        )
+        raise ValueError(f"need as many clusters as values and at least one, got {len(clusters)} and {len(values)}")
     index: dict[Hashable, int] = {}
     cluster_of_item_N = np.array([index.setdefault(cluster, len(index)) for cluster in clusters])
     sums_C = np.bincount(cluster_of_item_N, weights=np.asarray(values, dtype=np.float64))

@@ -45,7 +45,5 @@ def _rouge_l(answer: str, truth: Truth) -> Score:
     return Score(rouge_l(answer, truth), "words" if words(answer) else "empty")
 
 
-SCORERS.register("exact_match")(
-    Scorer(_exact_match, readings=("strict", "lenient", "none", "empty"), closed=True)
-)
+SCORERS.register("exact_match")(Scorer(_exact_match, readings=("strict", "lenient", "none", "empty"), closed=True))
 SCORERS.register("rouge_l")(Scorer(_rouge_l, readings=("words", "empty"), closed=False))

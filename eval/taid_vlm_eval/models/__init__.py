@@ -91,11 +91,9 @@ def _adapter_for(name: str) -> str:
 
 def _what_is_in(folder: Path) -> str:
     found = sorted(entry.name for entry in folder.iterdir())
-    inner = [
-        one
-        for one in found
-        if any((folder / one / mark).is_file() for mark in ("student.json", "config.json"))
-    ]
+    inner = [one for one in found if any((folder / one / mark).is_file() for mark in ("student.json", "config.json"))]
     listing = (", ".join(found[:8]) + (", ..." if len(found) > 8 else "")) if found else "nothing"
     hint = "; did you mean " + " or ".join(str(folder / one) for one in inner[:3]) + "?" if inner else ""
-    return f"{folder} is no model: found {listing}; expected student.json (a student) or config.json (transformers){hint}"
+    return (
+        f"{folder} is no model: found {listing}; expected student.json (a student) or config.json (transformers){hint}"
+    )

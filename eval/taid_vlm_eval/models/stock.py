@@ -69,9 +69,7 @@ class StockModel:
         return answers
 
     def _answer(self, requests: Sequence[Request], max_new_tokens: int) -> list[str]:
-        inputs = (
-            self._with_processor(requests) if self._processor is not None else self._with_tokenizer(requests)
-        )
+        inputs = self._with_processor(requests) if self._processor is not None else self._with_tokenizer(requests)
         inputs = inputs.to(self._model.device)
         for key, value in inputs.items():
             if value.is_floating_point():
@@ -84,9 +82,7 @@ class StockModel:
         conversations = []
         for request in requests:
             content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in request.images]
-            conversations.append(
-                [{"role": "user", "content": [*content, {"type": "text", "text": request.prompt}]}]
-            )
+            conversations.append([{"role": "user", "content": [*content, {"type": "text", "text": request.prompt}]}])
         assert self._processor is not None
         return self._processor.apply_chat_template(
             conversations,
@@ -100,9 +96,7 @@ class StockModel:
     def _with_tokenizer(self, requests: Sequence[Request]) -> Any:
         for request in requests:
             if request.images:
-                raise UserError(
-                    f"{self.name} is a language model, but the task has images; choose a model that sees"
-                )
+                raise UserError(f"{self.name} is a language model, but the task has images; choose a model that sees")
         prompts = [request.prompt for request in requests]
         if not self._tokenizer.chat_template:
             return self._tokenizer(prompts, padding=True, return_tensors="pt", return_token_type_ids=False)
@@ -145,19 +139,12 @@ def open_stock(
         kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         model = kind.from_pretrained(where, dtype=dtype or "auto", **common)
         processor = AutoProcessor.from_pretrained(where, **common) if sees else None
-        tokenizer = (
-            processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(where, **common)
-        )
+        tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(where, **common)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"{name} does not load as a transformers checkpoint (folder here or hub id): {reason[0]}"
         ) from error
-    if folder.is_dir():
-        identity = folder_fingerprint(folder)[:16]
-    else:
-        identity = str(config._commit_hash)
+    identity = folder_fingerprint(folder)[:16] if folder.is_dir() else str(config._commit_hash)
     model = model.to(device or first_device()).eval()
-    return StockModel(
-        model, processor, tokenizer, folder.resolve().name if folder.is_dir() else name, identity
-    )
+    return StockModel(model, processor, tokenizer, folder.resolve().name if folder.is_dir() else name, identity)

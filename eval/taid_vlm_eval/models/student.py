@@ -36,9 +36,7 @@ class StudentModel:
 
     def generate(self, requests: Sequence[Request], max_new_tokens: int) -> list[str]:
         conversations = [[{"role": "user", "content": _content(request)}] for request in requests]
-        answers = self._student.generate(
-            conversations, [list(one.images) for one in requests], max_new_tokens
-        )
+        answers = self._student.generate(conversations, [list(one.images) for one in requests], max_new_tokens)
         return [answer.strip() for answer in answers]
 
 
@@ -57,15 +55,11 @@ def open_student(path: str, device: str | None = None, dtype: str | None = None)
         UserError: taid-vlm's training side is not installed, the folder does not load, or a precision was asked for.
     """
     if dtype is not None:
-        raise UserError(
-            f"dtype {dtype!r} was asked for, but a student runs in the precision it loads in; leave it out"
-        )
+        raise UserError(f"dtype {dtype!r} was asked for, but a student runs in the precision it loads in; leave it out")
     try:
         from taid_vlm.models import load_student
     except ImportError as error:
-        raise UserError(
-            f"{path} is a student of taid-vlm, but taid_vlm.models does not import: {error}"
-        ) from error
+        raise UserError(f"{path} is a student of taid-vlm, but taid_vlm.models does not import: {error}") from error
     from taid_vlm_eval.models.device import first_device
 
     folder = Path(path).expanduser()

@@ -1,0 +1,26 @@
+"""Ask a saved student questions."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from taid_vlm.common.errors import UserError
+
+
+def chat(
+    path: str, image: Path | None, questions: Iterable[str], say: Callable[[str], None], max_new_tokens: int = 64
+) -> None:
+    """Answer each question; a picture goes with every one of them.
+
+    Raises:
+        UserError: no student at ``path``, an unreadable picture, or a picture for a model without a vision encoder.
+    """
+    from taid_vlm.data.images import open_image
+    from taid_vlm.models import load_student
+
+    loaded = load_student(path)
+    if image is not None and loaded.processor.images is None:
+        raise UserError(f"{path} is a plain language model and takes no picture; leave --image out")
+    pictures = [open_image(image)] if image is not None else []
+    for question in questions:
+        content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question}]
+        say(loaded.generate([[{"role": "user", "content": content}]], [pictures], max_new_tokens)[0])

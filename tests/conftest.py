@@ -1,0 +1,31 @@
+"""Shared tiny checkpoints; nothing here needs a network."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from tests.tiny.data import write_easy_vqa
+from tests.tiny.language_model import save_tiny_llama
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny Llama with tokenizer."""
+    return save_tiny_llama(tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture(scope="session")
+def easy_vqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder laid out like the easy-vqa package."""
+    return write_easy_vqa(tmp_path_factory.mktemp("easy-vqa"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Each test has a cache of its own, but for those that need the real assets."""
+    if request.node.get_closest_marker("assets") is None:
+        monkeypatch.setenv("TAID_VLM_CACHE", str(tmp_path / "cache"))

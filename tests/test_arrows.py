@@ -1,0 +1,49 @@
+"""Who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ALLOWED = {
+    "common": set(),
+    "losses": {"common"},
+    "models": {"common"},
+    "recipe": {"common", "models.specs"},
+    "data": {"common", "recipe", "models.vocabulary"},
+    "training": {"common", "data", "models", "losses", "recipe"},
+    "export": {"common", "models"},
+    "report": {"common", "recipe", "losses"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_rooms_import_only_what_the_design_allows(room: str) -> None:
+    for file in (ROOT / "taid_vlm" / room).rglob("*.py"):
+        for name in imports(file):
+            if not name.startswith(("taid_vlm.", "taid_vlm_eval")):
+                continue
+            inner = name.removeprefix("taid_vlm.")
+            own = inner == room or inner.startswith(f"{room}.")
+            assert own or any(inner == a or inner.startswith(f"{a}.") for a in ALLOWED[room]), f"{file}: {name}"
+
+
+def test_the_evaluation_knows_the_training_side_in_one_file_only() -> None:
+    knowing = set()
+    for file in (ROOT / "eval").rglob("*.py"):
+        for name in imports(file):
+            if name.startswith("taid_vlm.") and not name.startswith("taid_vlm.common"):
+                assert name.startswith("taid_vlm.models"), f"{file}: {name}"
+                knowing.add(file.name)
+    assert knowing == {"student.py"}

@@ -1,0 +1,1 @@
+"""Tiny random checkpoints of real architectures, and tiny data in real formats."""

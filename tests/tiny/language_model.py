@@ -1,0 +1,48 @@
+"""A two-megabyte Llama with a byte-level tokenizer that knows ChatML."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<empty_output>"]
+
+
+def tiny_tokenizer(extra: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """Every byte is a token; special tokens come first."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*SPECIALS, *alphabet, *extra])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token=None))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(SPECIALS)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>")
+
+
+def tiny_llama(
+    layers: int = 3, hidden: int = 32, vocabulary: int = 264, seed: int = 0, tied: bool = True
+) -> LlamaForCausalLM:
+    """Random Llama; its head may have more rows than the tokenizer has tokens, as real ones do."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=tied,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    return LlamaForCausalLM(config)
+
+
+def save_tiny_llama(folder: Path, **options: int) -> Path:
+    """Checkpoint folder with tokenizer."""
+    tiny_llama(**options).save_pretrained(folder)  # type: ignore[arg-type]
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
