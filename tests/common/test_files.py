@@ -27,9 +27,14 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyte
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "folder"
-    with pytest.raises(RuntimeError), new_folder(target) as temporary:
-        (temporary / "a").write_text("half")
-        raise RuntimeError
+
+    def stops_half_way() -> None:
+        with new_folder(target) as temporary:
+            (temporary / "a").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stops_half_way()
     assert not list(tmp_path.iterdir())
     with new_folder(target) as temporary:
         (temporary / "a").write_text("one")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_falling_loss_moves_faster_than_a_rising_one() -> None:
 def test_t_is_monotone_bounded_and_never_below_the_line(schedule, total, start, span, alpha, beta, losses) -> None:
     clock = TAIDClock(total, schedule=schedule, t_start=start, t_end=start + span, alpha=alpha, beta=beta)
     path = [clock.t, *run(clock, losses)]
-    assert all(a <= b for a, b in zip(path, path[1:], strict=False))
+    assert all(a <= b for a, b in pairwise(path))
     assert all(start <= t <= start + span for t in path)
     # path[1] is after the first update, which never moves t.
     assert all(t >= linear_t(step, total, start, start + span) for step, t in enumerate(path[2:], 1))
