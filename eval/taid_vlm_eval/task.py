@@ -170,7 +170,7 @@ def _build(kind: type, given: Any, where: str) -> Any:
                 raise UserError(f"{where}: key {entry.name!r} is missing")
             continue
         value, hint = given[entry.name], hints[entry.name]
-        if is_dataclass(hint):
+        if isinstance(hint, type) and is_dataclass(hint):
             value = _build(hint, value, f"{where}: {entry.name}")
         # A YAML true is an int to Python; it is none here.
         elif not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

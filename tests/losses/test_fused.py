@@ -310,10 +310,13 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.products = 0
         self.largest = 0
+        self.casts: list[tuple[int, ...]] = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         self.products += function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_)
+        if function.overloadpacket == torch.ops.aten._to_copy:
+            self.casts.append(tuple(result.shape))
         if isinstance(result, torch.Tensor):
             self.largest = max(self.largest, result.numel())
         return result
@@ -333,6 +336,14 @@ def test_no_gradient_work_without_gradients() -> None:
         output = distillation_loss(**frozen, **options)
     assert watch.products == 3 * 2
     assert not output.loss.requires_grad
+
+
+def test_autocast_casts_a_head_once_not_once_per_chunk() -> None:
+    arguments = case(rows=12, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16), Watch() as watch:
+        distillation_loss(**arguments, spec=MIXED, t=0.4, chunk_bytes=16 * 11 * 4)
+    assert watch.products == 3 * 4
+    assert watch.casts.count((11, 6)) == watch.casts.count((11, 9)) == 1
 
 
 @pytest.mark.parametrize(("trained", "products"), [(STUDENT, 4), (STUDENT[:1], 3), (STUDENT[1:2], 3), (STUDENT[2:], 2)])
@@ -399,6 +410,13 @@ def test_sft_needs_no_teacher_and_reports_on_one_if_given() -> None:
     assert torch.equal(watched.sums["kl_target"], watched.sums["kl_teacher"])
     for name, gradient in gradients(watched, arguments).items():
         assert torch.equal(gradient, gradients(alone, arguments)[name])
+    # A broken teacher spoils its metrics, not the training.
+    broken = {**arguments, "teacher_hidden_ND": arguments["teacher_hidden_ND"].detach() * math.nan}
+    for output in both(broken, spec=SFT):
+        assert output.sums["kl_teacher"].isnan()
+        torch.testing.assert_close(output.loss, alone.loss)
+        for name, gradient in gradients(output, arguments).items():
+            torch.testing.assert_close(gradient, gradients(alone, arguments)[name])
 
 
 def test_padded_vocabulary_columns_do_not_change_distillation() -> None:

@@ -225,4 +225,4 @@ def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
 
 def test_linear_t() -> None:
     assert [linear_t(s, 4, 0.2, 1.0) for s in (0, 2, 4, 9)] == pytest.approx([0.2, 0.6, 1.0, 1.0])
-    assert linear_t(3, 3, 0.1, 0.7) == 0.7
+    assert linear_t(3, 3, 0.3, 1.0) == 1.0  # 0.3 + (1.0 - 0.3) is not 1.0 in floating point

@@ -137,7 +137,7 @@ def open_stock(
         config = AutoConfig.from_pretrained(where, **common)
         sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
         kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-        model = kind.from_pretrained(where, dtype=dtype or "auto", **common)
+        model: Any = kind.from_pretrained(where, dtype=dtype or "auto", **common)
         processor = AutoProcessor.from_pretrained(where, **common) if sees else None
         tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(where, **common)
     except (OSError, ValueError, KeyError, ImportError) as error:
