@@ -53,8 +53,9 @@ def distillation_loss(
         vocabulary: V*, the number of leading token ids the models share. Teacher terms see only those
             columns, cut before the softmax; the cross-entropy of labels sees all V. Needed only where U
             differs from V.
-        chunk_bytes: memory for the logits of one chunk; sets the number of rows in it (16 bytes per logit).
-            With few rows per chunk the head's gradient is read and written often: raise it on a large GPU.
+        chunk_bytes: budget of one chunk; it has chunk_bytes / (16 V) rows. That counts the logits of both models
+            and their gradient; with the temporaries of TAID the measured peak is about 2.5 times as much. With
+            few rows per chunk the head's gradient is read and written often: raise it on a large GPU.
         implementation: "fused", or "plain" for all logits at once with autograd.
 
     Returns:
