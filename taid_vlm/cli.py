@@ -68,6 +68,23 @@ def chat(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="folder of a student")],
+    target: Annotated[Path, typer.Argument(help="folder to write")],
+    to: Annotated[str, typer.Option(help="kind of checkpoint: language_model")] = "language_model",
+) -> None:
+    """Write a checkpoint that stock transformers loads, proven by reloading it in a fresh process."""
+    from taid_vlm.common.errors import did_you_mean
+    from taid_vlm.export import export_language_model
+    from taid_vlm.models import load_student
+
+    if to != "language_model":
+        raise UserError(f"unknown kind of checkpoint {to!r}: {did_you_mean(to, ['language_model'])}")
+    difference = export_language_model(load_student(model), target)
+    print(f"{target}: reloaded with stock transformers, largest difference of logits {difference:.1e}")
+
+
+@app.command()
 def quickstart(
     overrides: Overrides = None,
     output: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path("runs/quickstart"),
