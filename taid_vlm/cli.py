@@ -9,6 +9,7 @@ import typer
 
 from taid_vlm import __version__
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.files import DENIED_ERRNO, FULL_ERRNO
 
 app = typer.Typer(
     help="Train compact vision-language models by distilling large ones.",
@@ -154,10 +155,18 @@ def _typed_questions():  # type: ignore[no-untyped-def]
 def main() -> None:
     """Entry point: a user's mistake is one message and status 1, never a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of the libraries, in a log file
     try:
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        # The last net, for writers outside our own file functions (trackers, downloads).
+        if error.errno not in (*FULL_ERRNO, *DENIED_ERRNO):
+            raise
+        print(f"error: cannot write {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from taid_vlm.common.assets import asset_path, cache_folder
 from taid_vlm.common.errors import UserError
-from taid_vlm.common.files import new_folder, write_atomic
+from taid_vlm.common.files import write_atomic
 from taid_vlm.recipe import Recipe, load_recipe, recipes_folder
 
 STUDENTS = ("sft", "kl", "taid")
@@ -81,15 +81,6 @@ def find_teacher(output: Path, train_teacher: bool) -> Path:
         return shipped
     kept = cache_folder() / "quickstart-teacher"
     return _train(load_recipe("quickstart/teacher"), kept, None)
-
-
-def ship_teacher(trained: Path) -> Path:
-    """Put a trained teacher where the checkout ships it from."""
-    target = recipes_folder() / "quickstart" / "teacher"
-    with new_folder(target) as folder:
-        for file in trained.iterdir():
-            shutil.copy(file, folder)
-    return target
 
 
 def _train(recipe: Recipe, run_dir: Path, store: object) -> Path:

@@ -38,19 +38,30 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
         )
 
 
+# Libraries that write from native code tell of a full disk in words of their own: safetensors in the text of its
+# error, torch.save by the name of the file that found fewer bytes than it wrote.
+FULL_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_WORDS = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter", "inline_container")
+DENIED_ERRNO = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+
+
 @contextmanager
 def disk_errors(what: str, where: Path) -> Iterator[None]:
-    """Turn "no space left", "quota exceeded" and "read-only" into a message for the user."""
+    """Turn "no space left", "quota exceeded" and "read-only" met while writing into a message for the user."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except UserError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in FULL_ERRNO or any(word in str(error) for word in FULL_WORDS):
             raise UserError(
                 f"no space left while writing {what} to {where}; what was complete before is intact. "
                 f"Free some space and start the same command again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(f"cannot write {what} to {where}: {error.strerror}; choose another folder") from error
+        if number in DENIED_ERRNO:
+            reason = os.strerror(number) if number else error
+            raise UserError(f"cannot write {what} to {where}: {reason}; choose another folder") from error
         raise
 
 
@@ -70,9 +81,9 @@ def fsync_folder(folder: Path) -> None:
 
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write ``data`` so that ``path`` holds either the old content or all of the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     raw = data.encode() if isinstance(data, str) else data
     with disk_errors(path.name, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -95,12 +106,16 @@ def new_folder(path: Path) -> Iterator[Path]:
     the new one takes its name, the old one is removed. A kill between the two renames leaves
     the new folder under its temporary name, never half-written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors(path.name, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
         try:
             yield temporary
+            # Temporary folders, and files that native code writes, are readable by their owner alone.
             os.chmod(temporary, 0o755)
+            for file in temporary.iterdir():
+                if file.is_file():
+                    os.chmod(file, 0o644)
             if path.exists():
                 aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old-"))
                 os.replace(path, aside / path.name)

@@ -5,6 +5,7 @@ processes.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from PIL import Image
@@ -88,10 +89,12 @@ def make_loader(
     records: PreparedRecords, order: StepOrder | list[list[int]], pad_id: int, workers: int = 0
 ) -> DataLoader[PairedBatch]:
     """Batches in the order asked for, prepared by ``workers`` processes."""
-
-    def join(prepared: list[Prepared]) -> PairedBatch:
-        good = [one for one in prepared if not isinstance(one, str)]
-        pictures = [picture for _, some in good for picture in some]
-        return collate([pair for pair, _ in good], pictures, pad_id, [one for one in prepared if isinstance(one, str)])
-
+    join = partial(_joined, pad_id)
     return DataLoader(records, batch_sampler=order, collate_fn=join, num_workers=workers)  # type: ignore[arg-type]
+
+
+# At module level, because workers that are not forked receive it by pickle.
+def _joined(pad_id: int, prepared: list[Prepared]) -> PairedBatch:
+    good = [one for one in prepared if not isinstance(one, str)]
+    pictures = [picture for _, some in good for picture in some]
+    return collate([pair for pair, _ in good], pictures, pad_id, [one for one in prepared if isinstance(one, str)])

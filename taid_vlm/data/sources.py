@@ -48,7 +48,7 @@ def read_easy_vqa(root: Path, split: str) -> Iterable[Record]:
     for index, (question, answer, image) in enumerate(json.loads(file.read_text())):
         parts = [{"type": "image"}, {"type": "text", "text": question}]
         messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": answer}]
-        yield Record(f"easy_vqa/{split}/{index}", messages, (folder / "images" / f"{image}.png",))
+        yield Record(f"{file}#{index}", messages, (folder / "images" / f"{image}.png",))
 
 
 @SOURCES.register("chatterbot")
@@ -57,6 +57,8 @@ def read_chatterbot(root: Path, split: str) -> Iterable[Record]:
 
     A tenth, chosen by the hash of its opening words, is the ``test`` split: an opening is never in both.
     """
+    if split not in ("train", "test"):
+        raise UserError(f"chatterbot has no split {split!r}: give train or test")
     folder = root / "chatterbot_corpus" / "data" / "english"
     files = sorted(folder.glob("*.yml"))
     if not files:
@@ -72,7 +74,7 @@ def read_chatterbot(root: Path, split: str) -> Iterable[Record]:
             held_out = int(hashlib.sha256(turns[0].encode()).hexdigest(), 16) % 10 == 0
             if held_out == (split == "test"):
                 messages = [{"role": "user", "content": turns[0]}, {"role": "assistant", "content": turns[1]}]
-                yield Record(f"chatterbot/{file.stem}/{index}", messages)
+                yield Record(f"{file}#{index}", messages)
 
 
 @SOURCES.register("jsonl")
@@ -84,19 +86,37 @@ def read_jsonl(path: Path, split: str) -> Iterable[Record]:
     file = path / f"{split}.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"data file not found: {file}; expected one JSON object with messages (and images) a line")
-    with open(file, encoding="utf-8") as lines:
+    with open(file, "rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 yield _jsonl_record(file, number, line)
 
 
-def _jsonl_record(file: Path, number: int, line: str) -> Record:
+def _jsonl_record(file: Path, number: int, line: bytes) -> Record:
+    place = f"{file}:{number}"
     try:
-        row: dict[str, Any] = json.loads(line)
-        messages = [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
+        row: dict[str, Any] = json.loads(line.decode("utf-8"))
+        messages = [{"role": m["role"], "content": _content(m["content"])} for m in row["messages"]]
+        names = row.get("images") or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"images is {names!r}, not a list of paths")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f'{file}:{number}: not a conversation ({error}); expected {{"messages": [{{"role": ..., "content": ...}}, ...], "images": [...]}}'
+            f'{place}: not a conversation ({error}); expected {{"messages": [{{"role": ..., "content": ...}}, ...], "images": [...]}}'
         ) from error
-    images = tuple(file.parent / name for name in row.get("images", []))
-    return Record(str(row.get("id", f"{file.name}:{number}")), messages, images)
+    # An id of the file's own may come back in another file; the place does not.
+    name = f"{place} (id {row['id']})" if "id" in row else place
+    return Record(name, messages, tuple(file.parent / image for image in names))
+
+
+def _content(content: Any) -> str | list[dict[str, Any]]:
+    if content is None:
+        return ""  # an answer that is not there; the sample is judged later
+    if isinstance(content, str):
+        return content
+    for part in content:
+        if part["type"] not in ("image", "text"):
+            raise ValueError(f"a part of type {part['type']!r}, expected image or text")
+        if part["type"] == "text" and not isinstance(part["text"], str):
+            raise ValueError(f"text {part['text']!r} is not a string")
+    return list(content)

@@ -21,7 +21,7 @@ from taid_vlm.models.loaded import LoadedStudent
 from taid_vlm.models.processor import Processor
 from taid_vlm.models.specs import StudentSpec, TrainedParts
 from taid_vlm.models.student import Student
-from taid_vlm.models.trained_parts import merge_lora
+from taid_vlm.models.trained_parts import merge_lora, trained_state
 from taid_vlm.models.vision_encoder import build_vision_encoder
 
 FORMAT = 1
@@ -49,7 +49,7 @@ def save_student(
         spec = spec.model_copy(update={"train": TrainedParts()})
         tensors = _full_state(student)
     else:
-        tensors = {n: p.detach() for n, p in student.named_parameters() if p.requires_grad}
+        tensors = {name: tensor.detach() for name, tensor in trained_state(student).items()}
     tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     require_space(path, 2 * sum(t.nbytes for t in tensors.values()), f"the student {path.name}")
     with new_folder(path) as folder:
@@ -87,7 +87,7 @@ def load_student(path: str | Path, *, merge: bool = True) -> LoadedStudent:
         _fill(student, tensors, set(_full_state(student)), folder)
     else:
         student, processor = build_student(spec)
-        _fill(student, tensors, {n for n, p in student.named_parameters() if p.requires_grad}, folder)
+        _fill(student, tensors, set(trained_state(student)), folder)
         if merge:
             merge_lora(student)
     student.requires_grad_(False) if merge else None

@@ -77,10 +77,12 @@ class Student(nn.Module):
         if self.projector is None or self.vision_encoder is None:
             return embeddings
         features = self._features(inputs)
+        places = inputs.input_ids.eq(self.image_token_id or 0)
         if features is None:
+            if places.any():
+                raise UserError(f"{int(places.sum())} image placeholders in the text, but no pictures were given")
             return embeddings + self._idle_projector()
         visual = self.projector(features).flatten(0, 1)
-        places = inputs.input_ids.eq(self.image_token_id or 0)
         if int(places.sum()) != visual.shape[0]:
             grid = self.vision_encoder.contract.grid
             raise UserError(

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from taid_vlm.models.assemble import join
 from taid_vlm.models.language_model import load_language_model
@@ -63,7 +63,7 @@ def teacher_from_language_model(spec: LanguageModelSpec, chat_template: str) -> 
     """
     model, tokenizer = load_language_model(spec)
     student, processor = join(StudentSpec(language_model=spec), model, tokenizer, None, template_text(chat_template))
-    return _frozen(student, processor, _weights_digest(student), None)
+    return _frozen(student, processor, weights_digest(student), None)
 
 
 def _frozen(student: Student, processor: Processor, weights: str, encoder: VisionEncoderSpec | None) -> Teacher:
@@ -72,9 +72,10 @@ def _frozen(student: Student, processor: Processor, weights: str, encoder: Visio
     return Teacher(student, processor, hashlib.sha256(identity.encode()).hexdigest(), encoder)
 
 
-def _weights_digest(student: Student) -> str:
+def weights_digest(module: nn.Module) -> str:
+    """Hash of all names and values of a module."""
     digest = hashlib.sha256()
-    for name, tensor in student.state_dict().items():
+    for name, tensor in module.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.models.specs import TrainedParts
@@ -56,6 +56,17 @@ def parameters_by_part(student: Student) -> dict[str, tuple[int, int]]:
             sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
             table[part] = (sum(n for n, learns in sizes if learns), sum(n for n, _ in sizes))
     return table
+
+
+def trained_state(student: Student) -> dict[str, Tensor]:
+    """What training changes, by name: parameters that learn, and the buffers (batch norm) of the parts they are in."""
+    changing: dict[str, Tensor] = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    for part in PARTS:
+        module = getattr(student, part)
+        if module is not None and any(p.requires_grad for p in module.parameters()):
+            kept = module.state_dict().keys()
+            changing |= {f"{part}.{name}": b for name, b in module.named_buffers() if name in kept}
+    return changing
 
 
 def _add_lora(language_model: nn.Module, parts: TrainedParts) -> None:

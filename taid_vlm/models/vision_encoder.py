@@ -1,7 +1,8 @@
 """Vision encoders from timm, open_clip or transformers, behind one contract.
 
 Whatever the library, a picture becomes ``[batch, tokens, feature_dim]`` after the encoder's last norm, with class and register
-tokens removed, so that the tokens are the cells of ``grid`` in row order.
+tokens removed, so that the tokens are the cells of ``grid`` in row order. From transformers it is ``last_hidden_state``, which CLIP alone
+gives before its last norm; LLaVA reads it so too.
 """
 
 import inspect
@@ -119,7 +120,11 @@ def _open_clip(
     if open_clip.get_model_config(spec.name) is None:
         raise UserError(f"open_clip has no model {spec.name!r}; `open_clip.list_models()` lists them")
     tags = open_clip.list_pretrained_tags_by_model(spec.name)
-    tag = tags[0] if weights == "pretrained" and tags else None
+    if weights == "pretrained" and not tags:
+        raise UserError(
+            f"open_clip has no pretrained weights for {spec.name!r}; give a weight file, or weights: random"
+        )
+    tag = tags[0] if weights == "pretrained" else None
     model = open_clip.create_model(spec.name, pretrained=tag, force_image_size=spec.image_size)
     visual = model.visual
     mean = getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
@@ -141,12 +146,19 @@ def _transformers(
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
     source = resolve(spec.name)
-    config = AutoConfig.from_pretrained(source)
-    model = AutoModel.from_pretrained(source) if weights == "pretrained" else AutoModel.from_config(config)
+    try:
+        config = AutoConfig.from_pretrained(source)
+        model = AutoModel.from_pretrained(source) if weights == "pretrained" else AutoModel.from_config(config)
+        processor = AutoImageProcessor.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot load the vision encoder {spec.name!r}: {str(error).splitlines()[0]}. Give a hub id, or a folder written as "
+            f"./folder that holds the model and its preprocessor_config.json"
+        ) from error
     backbone = getattr(model, "vision_model", model)
-    processor = AutoImageProcessor.from_pretrained(source)
     names = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-    filter_name = names.get(int(getattr(processor, "resample", 3) or 3), "bicubic")
+    resample = getattr(processor, "resample", None)
+    filter_name = "bicubic" if resample is None else names.get(int(resample), "bicubic")
     image = ImageInput(spec.image_size, tuple(processor.image_mean), tuple(processor.image_std), filter_name)
     takes_other_sizes = "interpolate_pos_encoding" in inspect.signature(backbone.forward).parameters
     patch = backbone.config.patch_size

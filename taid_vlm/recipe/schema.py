@@ -49,7 +49,9 @@ class DataSpec(Strict):
         "refuse", description="a broken picture or a missing answer: stop and name it, or skip and count it"
     )
     max_length: int = Field(
-        1024, ge=8, description="tokens of a sample, pictures included; longer samples are dropped and counted"
+        1024,
+        ge=8,
+        description="tokens of a sample, pictures included; a longer one is a bad sample (see on_bad_sample)",
     )
     workers: int = Field(0, ge=0, description="processes that prepare batches; 0 is the training process itself")
     cache_image_features: bool = Field(
@@ -100,7 +102,7 @@ class TrainingSpec(Strict):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay, on matrices only")
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's averages")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="autocast; auto takes bf16 where a timing says so"
     )
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")

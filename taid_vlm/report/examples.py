@@ -24,30 +24,38 @@ def draw_examples(examples: list[Example], target: Path) -> None:
 
     columns = 5
     rows = max(1, -(-len(examples) // columns))
-    figure, axes = plt.subplots(rows, columns, figsize=(2.9 * columns, 3.9 * rows), layout="constrained", squeeze=False)
+    # Under each picture an empty pair of axes holds its text, so that no text can run into the next row.
+    figure, axes = plt.subplots(
+        2 * rows,
+        columns,
+        figsize=(2.7 * columns, 4.1 * rows),
+        height_ratios=[2.7, 1.4] * rows,
+        layout="constrained",
+        squeeze=False,
+    )
     for axis in axes.flat:
         axis.axis("off")
-    for axis, example in zip(axes.flat, examples, strict=False):
+    for index, example in enumerate(examples):
+        row, column = divmod(index, columns)
         with Image.open(example.image) as image:
-            axis.imshow(image.convert("RGB"), interpolation="nearest")
-        axis.set_title(_wrapped(_plain(example.question), 28), fontsize=10)
-        lines = [(f"truth: {_plain(example.truth)}", "black")]
-        for name, answer in example.answers.items():
-            right = answer.strip().lower() == example.truth.strip().lower()
-            lines.append((f"{'✓' if right else '✗'} {name}: {_plain(answer)[:24]}", "#1a7f37" if right else "#b3261e"))
-        for index, (text, colour) in enumerate(lines):
-            axis.text(
-                0.5,
-                -0.06 - 0.1 * index,
-                text,
-                transform=axis.transAxes,
-                ha="center",
-                va="top",
-                fontsize=9,
-                color=colour,
-            )
+            axes[2 * row, column].imshow(image.convert("RGB"), interpolation="nearest")
+        height = 1.0
+        for text, colour, weight in _lines(example):
+            below = axes[2 * row + 1, column]
+            below.text(0.5, height, text, ha="center", va="top", fontsize=9, color=colour, weight=weight)
+            height -= 0.18 * (1 + text.count("\n"))
     figure.savefig(target, dpi=110)
     plt.close(figure)
+
+
+def _lines(example: Example) -> list[tuple[str, str, str]]:
+    lines = [(_wrapped(_plain(example.question), 30), "black", "bold")]
+    lines.append((f"truth: {_plain(example.truth)}", "black", "normal"))
+    for name, answer in example.answers.items():
+        right = answer.strip().lower() == example.truth.strip().lower()
+        text = f"{'✓' if right else '✗'} {name}: {_plain(answer)[:24]}"
+        lines.append((text, "#1a7f37" if right else "#b3261e", "normal"))
+    return lines
 
 
 def _plain(text: str) -> str:

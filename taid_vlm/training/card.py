@@ -2,14 +2,15 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+import taid_vlm
 from taid_vlm.recipe.loading import dump_recipe
 from taid_vlm.recipe.schema import Recipe
 
 
 def versions() -> dict[str, str]:
     """Versions of the packages that decide a run's numbers."""
-    found = {}
-    for name in ("taid-vlm", "torch", "transformers", "timm", "accelerate", "peft"):
+    found = {"taid-vlm": taid_vlm.__version__}
+    for name in ("torch", "transformers", "timm", "accelerate", "peft"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -17,10 +18,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def model_card(recipe: Recipe, name: str, figures: dict[str, float]) -> str:
-    """Markdown: what the student is, how it was made, and how to open it."""
-    measured = "\n".join(f"- held-out {key}: {value:.4f}" for key, value in figures.items()) or "- none during training"
-    used = "\n".join(f"- {key} {value}" for key, value in versions().items())
+def model_card(recipe: Recipe, name: str, measured: list[str], used: dict[str, str]) -> str:
+    """Markdown: what the student is, what was measured of it, how it was made, and how to open it."""
+    figures = "\n".join(f"- {line}" for line in measured) or "- nothing during training"
+    packages = "\n".join(f"- {key} {value}" for key, value in used.items())
     return f"""---
 library_name: taid-vlm
 base_model: {recipe.student.language_model.source}
@@ -31,13 +32,13 @@ base_model: {recipe.student.language_model.source}
 
 Open it with `taid_vlm.load_student(folder)`, or ask it: `taid-vlm chat FOLDER`.
 
-## Measured while training
+## Measured
 
-{measured}
+{figures}
 
 ## Versions
 
-{used}
+{packages}
 
 ## Recipe
 

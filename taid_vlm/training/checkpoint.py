@@ -11,6 +11,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import new_folder, require_space
 from taid_vlm.losses import TAIDClock
 from taid_vlm.models.student import Student
+from taid_vlm.models.trained_parts import trained_state
 
 FILE = "state.pt"
 
@@ -36,12 +37,12 @@ def save_checkpoint(
 ) -> None:
     """Write ``<folder>/step-NNNNNN`` at once and remove older ones beyond ``keep_last``.
 
-    Only trained parameters are stored; the others come from where the recipe says.
+    Only what training changes is stored; the others come from where the recipe says.
 
     Raises:
         UserError: no space left; earlier checkpoints are intact.
     """
-    weights = {name: p.detach() for name, p in student.named_parameters() if p.requires_grad}
+    weights = {name: tensor.detach() for name, tensor in trained_state(student).items()}
     state = {
         "weights": weights,
         "optimizer": optimizer.state_dict(),
@@ -60,7 +61,8 @@ def save_checkpoint(
 
 def complete_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first; half-written ones have another name."""
-    return sorted(path for path in folder.glob("step-*") if (path / FILE).is_file())
+    found = [path for path in folder.glob("step-*") if (path / FILE).is_file() and path.name[5:].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
 
 
 def load_checkpoint(
@@ -77,12 +79,12 @@ def load_checkpoint(
         raise UserError(
             f"the checkpoint {path} cannot be read ({error}); delete it to go on from the one before"
         ) from error
-    own = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    own = trained_state(student)
     if set(own) != set(state["weights"]):
         raise UserError(f"the checkpoint {path} belongs to another student: other parameters were trained")
     with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(state["weights"][name])
+        for name, tensor in own.items():
+            tensor.copy_(state["weights"][name])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     clock.load_state_dict(state["clock"])

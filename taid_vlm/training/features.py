@@ -11,6 +11,7 @@ from taid_vlm.data.images import open_image
 from taid_vlm.data.record import BadSampleError
 from taid_vlm.models.images import to_pixel_values
 from taid_vlm.models.specs import VisionEncoderSpec
+from taid_vlm.models.teacher import weights_digest
 from taid_vlm.models.vision_encoder import VisionEncoder
 
 BATCH = 32
@@ -26,10 +27,11 @@ class FeatureStore:
         self.spec = spec
         self._features: dict[Path, Tensor] = {}
         self.bad: dict[Path, str] = {}
+        self._weights: str | None = None  # of the encoder; unknown until it is first used
 
-    def fits(self, spec: VisionEncoderSpec | None) -> bool:
-        """Whether these are the features of such an encoder."""
-        return spec == self.spec
+    def fits(self, spec: VisionEncoderSpec | None, encoder: VisionEncoder | None) -> bool:
+        """Whether these are the features of this encoder: the same spec may stand for other weights, drawn or trained."""
+        return encoder is not None and spec == self.spec and self._weights in (None, weights_digest(encoder))
 
     @torch.no_grad()
     def add(
@@ -39,11 +41,12 @@ class FeatureStore:
         skip_bad: bool,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Encode the pictures that are not known yet.
+        """Encode the pictures that are not known yet, with the one encoder that the store :meth:`fits`.
 
         Raises:
             UserError: a picture that cannot be read, unless bad ones are skipped (then they are listed in ``bad``).
         """
+        self._weights = weights_digest(encoder)
         todo = [path for path in dict.fromkeys(pictures) if path not in self._features and path not in self.bad]
         device = next(encoder.parameters()).device
         encoder.eval()

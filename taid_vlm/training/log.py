@@ -57,7 +57,8 @@ class RunLog:
         self._append(self.timing, {"step": step, **speed})
         self.accelerator.log({**figures, **speed}, step=step)
         left = (self.total - step) * speed["seconds"]
-        note = f"loss {figures['loss']:.4f}  t {figures['t']:.3f}  {speed['tokens_per_second']:.0f} tokens/s"
+        t = f"  t {figures['t']:.3f}" if "t" in figures else ""
+        note = f"loss {figures['loss']:.4f}{t}  {speed['tokens_per_second']:.0f} tokens/s"
         self.bar.update(self._line, completed=step, note=note)
         if not self.console.is_terminal and (step % self.every == 0 or step == self.total):
             self.console.print(f"step {step}/{self.total}  {note}  {left:.0f} s left", highlight=False, soft_wrap=True)

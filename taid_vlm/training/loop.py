@@ -26,6 +26,7 @@ from taid_vlm.training.optimizer import make_optimizer, make_schedule
 from taid_vlm.training.precision import choose_precision
 from taid_vlm.training.setup import Setup, prepare
 from taid_vlm.training.step import DistillationStep
+from taid_vlm.training.teacher_cache import autocast
 from taid_vlm.training.validation import validate
 
 
@@ -45,7 +46,9 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
     run_dir = Path(run_dir)
     # Trackers are made before the models, so that a missing one is told at once.
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), log_with=_trackers(recipe), project_dir=str(run_dir))
-    precision = _claim(run_dir, recipe, accelerator)
+    # One process after the other: the first writes what the others compare with.
+    with accelerator.main_process_first():
+        precision = _claim(run_dir, recipe, accelerator)
     if (run_dir / "student" / "student.json").is_file():
         accelerator.print(f"{run_dir} is finished: its student is in {run_dir / 'student'}")
         return run_dir / "student"
@@ -57,7 +60,8 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
         run.go()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        card = model_card(recipe, run_dir.name, run.last_figures)
+        measured = [f"held-out {name}: {value:.4f}" for name, value in run.last_figures.items()]
+        card = model_card(recipe, run_dir.name, measured, versions())
         save_student(
             setup.student, setup.processor, recipe.student, run_dir / "student", weights=recipe.save, card=card
         )
@@ -146,7 +150,7 @@ class _Run:
             if setup.teacher and hidden is not None
             else (None, None)
         )
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=setup.precision == "bf16"):
+        with autocast(device, setup.precision):
             out = self.module(inputs, batch.labels.to(device), setup.clock.t, hidden, *teacher)
         # Data-parallel training averages over processes; the loss is a sum over the rows of all of them.
         self.accelerator.backward(out.loss * (self.accelerator.num_processes / rows))
@@ -165,7 +169,7 @@ class _Run:
         signal = "kl_target" if self.recipe.loss.signal == "kl" else "ce_target"
         clock.update(means.get(signal, means["loss"]) if sound else None, progress.step)
         progress.step += 1
-        progress.dropped += sum(len(batch.dropped) for batch in batches)
+        progress.dropped += int(self._sum(float(sum(len(batch.dropped) for batch in batches))))
         progress.skipped_in_a_row = 0 if sound else progress.skipped_in_a_row + 1
         if progress.skipped_in_a_row >= self.recipe.training.max_skipped:
             ids = ", ".join(name for batch in batches for name in batch.ids[:8])
@@ -174,7 +178,9 @@ class _Run:
             )
         seconds = time.perf_counter() - start
         tokens = sum(int(batch.student.attention_mask.sum()) for batch in batches) * self.accelerator.num_processes
-        figures = {**means, "t": t, "momentum": clock.momentum, "grad_norm": norm, "rows": rows}
+        figures = {**means, "grad_norm": norm, "rows": rows}
+        if self.recipe.loss.name == "taid":
+            figures |= {"t": t, "momentum": clock.momentum}
         figures |= {f"lr_{name}": rate for name, rate in rates.items()}
         figures |= {"dropped": float(progress.dropped), "skipped": float(clock.skipped)}
         self.log.step(progress.step, figures, {"seconds": seconds, "tokens_per_second": tokens / seconds})
@@ -224,7 +230,6 @@ def _claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator) -> str:
         about = {"recipe": text, "precision": precision, "device": str(accelerator.device), "versions": versions()}
         write_atomic(run_dir / "recipe.yaml", text)
         write_atomic(file, json.dumps(about, indent=2) + "\n")
-    accelerator.wait_for_everyone()
     return precision
 
 

@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Setup:
-    """Models, data and caches of a run."""
+    """Models, data and caches of a run; ``teacher_store`` is ``store`` where the teacher has the very same encoder."""
 
     student: Student
     processor: Processor
@@ -37,6 +37,7 @@ class Setup:
     train: PreparedRecords
     validation: PreparedRecords | None
     store: FeatureStore | None
+    teacher_store: FeatureStore | None
     cache: TeacherCache | None
     vocabulary: int | None
     spec: LossSpec
@@ -45,12 +46,13 @@ class Setup:
 
     def teacher_hidden(self, batch: PairedBatch, device: torch.device) -> torch.Tensor | None:
         """The teacher's hidden states for a batch, from the cache or computed; None without a teacher."""
-        if self.teacher is None or batch.teacher is None:
+        if self.teacher is None:
             return None
+        if batch.teacher is None:  # every sample of the batch was dropped
+            return torch.zeros(0, self.teacher.head_weight.shape[1], device=device)
         if self.cache is not None:
             return self.cache.take(batch.ids).to(device)
-        fits = self.store is not None and self.store.fits(self.teacher.encoder_spec)
-        inputs = model_inputs(batch, batch.teacher, self.teacher.processor, self.store if fits else None).to(device)
+        inputs = model_inputs(batch, batch.teacher, self.teacher.processor, self.teacher_store).to(device)
         with autocast(device, self.precision):
             return self.teacher.hidden(inputs).float()
 
@@ -79,8 +81,17 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
     if recipe.data.validation:
         validation = _prepared(recipe, read_records(recipe.data.validation, recipe.seed), processor, teacher, say)
     store = _features(recipe, student, [train, validation], store)
-    cache = _cache(recipe, teacher, [train, validation], store, precision)
-    return Setup(student, processor, teacher, train, validation, store, cache, vocabulary, spec, clock, precision)
+    shared = None
+    if store is not None and teacher is not None and store.fits(teacher.encoder_spec, teacher.model.vision_encoder):
+        shared = store
+    cache = _cache(recipe, teacher, [train, validation], shared, precision)
+    teacher_looks = teacher is not None and teacher.encoder_spec is not None and shared is None and cache is None
+    for part in (train, validation):
+        if part is not None:
+            part.decode_pictures = store is None or teacher_looks
+    return Setup(
+        student, processor, teacher, train, validation, store, shared, cache, vocabulary, spec, clock, precision
+    )
 
 
 def _clock(recipe: Recipe) -> TAIDClock:
@@ -137,7 +148,7 @@ def _features(
     encoder_spec = recipe.student.vision_encoder
     if not recipe.data.cache_image_features or student.vision_encoder is None or encoder_spec is None:
         return None
-    if store is None or not store.fits(encoder_spec):
+    if store is None or not store.fits(encoder_spec, student.vision_encoder):
         store = FeatureStore(encoder_spec)
     skip = recipe.data.on_bad_sample == "skip"
     for part in parts:
@@ -146,7 +157,6 @@ def _features(
         with _bar("pictures") as progress:
             store.add(student.vision_encoder, (p for r in part.records for p in r.images), skip, progress)
         part.records = [r for r in part.records if not any(path in store.bad for path in r.images)]
-        part.decode_pictures = False
         if not part.records:
             raise UserError(f"no picture can be read; the first: {next(iter(store.bad.values()))}")
     return store
@@ -162,16 +172,14 @@ def _cache(
     if teacher is None or recipe.teacher is None or not recipe.teacher.cache.enabled:
         return None
     cache = TeacherCache(teacher, recipe.teacher.cache.dtype, precision)
-    fits = store is not None and store.fits(teacher.encoder_spec)
     records = [record for part in parts if part is not None for record in part.records]
     first = parts[0]
     assert first is not None
-    joined = PreparedRecords(
-        records, first.pairer, first.skip_bad, decode_pictures=not fits and teacher.encoder_spec is not None
-    )
+    looks = teacher.encoder_spec is not None and store is None
+    joined = PreparedRecords(records, first.pairer, first.skip_bad, decode_pictures=looks)
     with _bar("teacher") as progress:
-        cache.fill(joined, store if fits else None, progress)
-    if teacher.encoder_spec is None or fits:
+        cache.fill(joined, store, progress)
+    if not looks:
         # Only the head is needed from here on.
         teacher.model.language_model.base_model.layers = torch.nn.ModuleList()  # type: ignore[union-attr]
     return cache

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
-from taid_vlm.common.files import require_space, write_atomic
+from taid_vlm.common.files import require_space, sha256_of, write_atomic
 from taid_vlm.data.batches import PreparedRecords, make_loader
 from taid_vlm.data.record import Record
 from taid_vlm.models.teacher import Teacher
@@ -24,6 +24,7 @@ from taid_vlm.training.inputs import model_inputs
 
 BATCH = 32
 SHARD = 8 * BATCH
+FORMAT = 2  # a shard is named by the hash of its content
 
 
 class TeacherCache:
@@ -35,7 +36,7 @@ class TeacherCache:
 
     def __init__(self, teacher: Teacher, dtype: str, precision: str) -> None:
         self.teacher, self.dtype, self.precision = teacher, getattr(torch, dtype), precision
-        name = hashlib.sha256(f"{teacher.fingerprint} {dtype} {precision}".encode()).hexdigest()[:24]
+        name = hashlib.sha256(f"{FORMAT} {teacher.fingerprint} {dtype} {precision}".encode()).hexdigest()[:24]
         self.folder = cache_folder() / "teacher" / name
         self._states: dict[str, Tensor] = {}
         self._pictures: dict[Path, str] = {}
@@ -45,6 +46,11 @@ class TeacherCache:
     ) -> None:
         """Read what is on disk and compute the rest, a shard at a time; killed, it goes on at the shard it was at."""
         keys = [self._key(record) for record in prepared.records]
+        ids = [record.id for record in prepared.records]
+        if len(set(zip(ids, keys, strict=True))) > len(set(ids)):
+            raise UserError(
+                "two different samples have one id, so the teacher cache cannot tell them apart; make ids unique"
+            )
         on_disk: dict[str, Tensor] = {}
         for file in sorted(self.folder.glob("*.safetensors")):
             on_disk.update(self._read(file))
@@ -56,8 +62,8 @@ class TeacherCache:
             states = self._compute(prepared, part, store)
             named = {keys[i]: states[prepared.records[i].id] for i in part if prepared.records[i].id in states}
             if named:
-                digest = hashlib.sha256(" ".join(sorted(named)).encode()).hexdigest()[:24]
-                write_atomic(self.folder / f"{digest}.safetensors", save(named))
+                content = save(named)
+                write_atomic(self.folder / f"{hashlib.sha256(content).hexdigest()[:24]}.safetensors", content)
             on_disk.update(named)
             if progress is not None:
                 progress(min(start + SHARD, len(missing)), len(missing))
@@ -95,6 +101,8 @@ class TeacherCache:
 
     def _read(self, file: Path) -> dict[str, Tensor]:
         try:
+            if sha256_of(file)[:24] != file.stem:
+                raise ValueError("its content does not have the hash that its name says")
             with safe_open(file, framework="pt") as tensors:
                 return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
         except Exception as error:
@@ -105,5 +113,4 @@ class TeacherCache:
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The autocast context that a precision name stands for."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.bfloat16)
-    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -5,6 +5,7 @@ import math
 import torch
 from accelerate import Accelerator
 
+from taid_vlm.common.errors import UserError
 from taid_vlm.data import make_loader
 from taid_vlm.training.inputs import model_inputs
 from taid_vlm.training.setup import Setup
@@ -42,6 +43,8 @@ def validate(setup: Setup, module: DistillationStep, accelerator: Accelerator) -
         for name, value in out.sums.items():
             totals[name] = totals.get(name, 0.0) + float(value)
     module.train(was_training)
+    if not rows:
+        raise UserError("no held-out sample can be used: every picture of data.validation is broken")
     figures = {"cross_entropy": totals["cross_entropy"] / rows}
     figures["perplexity"] = math.exp(min(50.0, figures["cross_entropy"]))
     if "kl_teacher" in totals:

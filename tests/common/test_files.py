@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +44,31 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         (temporary / "b").write_text("two")
     assert [p.name for p in target.iterdir()] == ["b"]
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "torch.save(big, folder / 'state.pt')",
+        "safetensors.torch.save_file({'big': big}, folder / 'model.safetensors')",
+        "(folder / 'text').write_bytes(bytes(big.nbytes))",
+    ],
+)
+def test_a_full_disk_is_told_by_every_writer(tmp_path: Path, write: str) -> None:
+    # A limit on the size of files is the full disk that needs no rights to make.
+    program = f"""
+import resource, safetensors.torch, torch
+from pathlib import Path
+from taid_vlm.common.errors import UserError
+from taid_vlm.common.files import new_folder
+big = torch.zeros(2**20)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+try:
+    with new_folder(Path({str(tmp_path)!r}) / "target") as folder:
+        {write}
+except UserError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "no space left while writing target" in done.stdout, done.stderr
+    assert not list(tmp_path.iterdir())

@@ -46,3 +46,16 @@ def save_tiny_llama(folder: Path, **options: int) -> Path:
     tiny_llama(**options).save_pretrained(folder)  # type: ignore[arg-type]
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def save_chatty_llama(folder: Path) -> Path:
+    """Checkpoint whose weights are so large that its (meaningless) answers depend on all that came before."""
+    model = tiny_llama(seed=4, tied=False)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(50 if "embed" in name else 8)
+        model.lm_head.weight[: len(SPECIALS)] = 0  # words only
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

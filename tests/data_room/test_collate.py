@@ -1,0 +1,50 @@
+"""Padding moves nothing: every row still points at the token before its label."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from taid_vlm.data.collate import collate, pad_sides
+from taid_vlm.data.pairing import Pair, Side
+
+PAD = 9
+
+
+def pair(name: str, student: Side, teacher: Side | None) -> Pair:
+    return Pair(name, [student.ids[row + 1] for row in student.rows], student, teacher, (Path(f"{name}.png"),))
+
+
+SHORT = pair("short", Side([1, 2, 3], [1]), Side([5, 1, 2, 3], [2]))
+LONG = pair("long", Side([4, PAD, 6, 7, PAD], [0, 3]), Side([4, 0, 0, 0, 0, PAD, 6, PAD], [4, 6]))
+
+
+def test_rows_point_before_their_labels_on_both_sides() -> None:
+    batch = collate([SHORT, LONG], [Image.new("RGB", (1, 1))], PAD, ["gone"])
+    assert batch.teacher is not None
+    assert batch.labels.tolist() == [3, PAD, PAD]
+    for side in (batch.student, batch.teacher):
+        assert side.input_ids.flatten()[side.rows + 1].tolist() == batch.labels.tolist()
+    assert (batch.ids, batch.dropped) == (["short", "long"], ["gone"])
+    assert batch.picture_paths == [Path("short.png"), Path("long.png")]
+
+
+def test_padding_is_on_the_right_and_never_attended() -> None:
+    side = pad_sides([SHORT.student, LONG.student], PAD)
+    assert side.input_ids.tolist() == [[1, 2, 3, PAD, PAD], [4, PAD, 6, 7, PAD]]
+    # The padding id inside a sequence is a token like any other.
+    assert side.attention_mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+
+
+def test_without_a_teacher_there_is_no_teacher_side() -> None:
+    alone = Pair("alone", SHORT.labels, SHORT.student, None, ())
+    assert collate([alone], [], PAD, []).teacher is None
+
+
+def test_a_batch_of_dropped_samples_is_one_padding_token_without_rows() -> None:
+    batch = collate([], [], PAD, ["first is broken", "second is broken"])
+    assert batch.student.input_ids.tolist() == [[PAD]]
+    assert batch.student.attention_mask.tolist() == [[1]]
+    assert batch.student.rows.numel() == batch.labels.numel() == 0
+    assert batch.labels.dtype == batch.student.rows.dtype == torch.long
+    assert len(batch.dropped) == 2

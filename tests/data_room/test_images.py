@@ -1,0 +1,130 @@
+"""Pictures of every mode come out as upright 8-bit RGB; what cannot be read is named."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from taid_vlm.data import BadSampleError, images, open_image
+
+RED = (255, 0, 0)
+
+
+def corner(path: Path) -> tuple[int, ...]:
+    opened = open_image(path)
+    assert opened.mode == "RGB"
+    return opened.getpixel((0, 0))
+
+
+def test_exif_orientation_is_applied_once(tmp_path: Path) -> None:
+    sideways = Image.new("RGB", (8, 4))
+    sideways.paste(RED, (0, 0, 4, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    sideways.save(tmp_path / "x.png", exif=exif)
+    upright = open_image(tmp_path / "x.png")
+    assert upright.size == (4, 8)
+    assert upright.getpixel((0, 0)) == RED
+    assert upright.getpixel((0, 7)) == (0, 0, 0)
+    assert 0x0112 not in upright.getexif()
+
+
+@pytest.mark.parametrize("extension", ["png", "gif"])
+def test_a_palette_is_looked_up(tmp_path: Path, extension: str) -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, *RED])
+    image.save(tmp_path / f"x.{extension}")
+    assert corner(tmp_path / f"x.{extension}") == RED
+
+
+@pytest.mark.parametrize(("mode", "clear"), [("RGBA", (*RED, 0)), ("LA", (0, 0))])
+def test_what_is_transparent_becomes_white(tmp_path: Path, mode: str, clear: tuple[int, ...]) -> None:
+    Image.new(mode, (4, 4), clear).save(tmp_path / "x.png")
+    assert corner(tmp_path / "x.png") == (255, 255, 255)
+
+
+def test_a_transparent_palette_entry_becomes_white(tmp_path: Path) -> None:
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([0, 0, 0, *RED])
+    image.save(tmp_path / "x.png", transparency=0)
+    assert corner(tmp_path / "x.png") == (255, 255, 255)
+
+
+def test_half_transparent_is_mixed_with_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (0, 0, 0, 128)).save(tmp_path / "x.png")
+    assert corner(tmp_path / "x.png") == (127, 127, 127)
+
+
+def test_cmyk_is_converted(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "x.jpg", quality=100)
+    np.testing.assert_allclose(corner(tmp_path / "x.jpg"), RED, atol=6)
+
+
+@pytest.mark.parametrize("extension", ["png", "tiff"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, extension: str) -> None:
+    values = np.array([[0, 16384], [32768, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / f"x.{extension}")
+    grey = np.asarray(open_image(tmp_path / f"x.{extension}"))[..., 0]
+    np.testing.assert_allclose(grey, values / 257, atol=1)
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg"])
+def test_a_truncated_picture_is_named(tmp_path: Path, extension: str) -> None:
+    rng = np.random.default_rng(0)
+    whole = tmp_path / f"whole.{extension}"
+    Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(whole)
+    cut = tmp_path / f"cut.{extension}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(BadSampleError, match=rf"cannot be read: .*cut\.{extension}"):
+        open_image(cut)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "odd.png").write_bytes(content)
+    with pytest.raises(BadSampleError, match=r"odd\.png"):
+        open_image(tmp_path / "odd.png")
+
+
+def test_a_missing_picture_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadSampleError, match=r"not found: .*gone\.png"):
+        open_image(tmp_path / "gone.png")
+    with pytest.raises(BadSampleError, match="cannot be read"):
+        open_image(tmp_path)
+
+
+def test_an_error_without_words_is_told_by_its_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: Path) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(Image, "open", fails)
+    with pytest.raises(BadSampleError, match="EOFError"):
+        open_image(tmp_path / "x.png")
+
+
+def bomb(path: Path, side: int) -> Path:
+    """The header of a huge picture, without the picture."""
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")]
+    packed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    return path
+
+
+@pytest.mark.parametrize("side", [10_001, 40_000])
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
+    with pytest.raises(BadSampleError, match=r"huge\.png.*pixels"):
+        open_image(bomb(tmp_path / "huge.png", side))
+
+
+def test_the_limit_is_ours_and_not_pillow_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (12, 12), RED).save(tmp_path / "x.png")
+    # Pillow warns above its limit, which is a tenth lower than ours.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert corner(tmp_path / "x.png") == RED
+    monkeypatch.setattr(images, "MAX_PIXELS", 143)
+    with pytest.raises(BadSampleError, match="12 x 12"):
+        open_image(tmp_path / "x.png")

@@ -1,0 +1,97 @@
+"""Teacher and student are lined up where they say the same ids; too many differences stop the run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.data import BadSampleError, Pairer, Record
+from taid_vlm.data.pairing import MismatchedAnswerError, check_mismatches
+from taid_vlm.models.processor import ImageTokens, Processor, template_text
+from taid_vlm.models.vision_encoder import ImageInput
+from tests.tiny.language_model import tiny_tokenizer
+
+IMAGE = ImageInput(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
+PICTURES = (Path("a.png"),)
+
+
+def processor(template: str, tokens: int) -> Processor:
+    return Processor(tiny_tokenizer(), template_text(template), ImageTokens("<empty_output>", tokens, IMAGE))
+
+
+def record(answer: Any = "a cat", images: tuple[Path, ...] = PICTURES) -> Record:
+    question = [{"type": "image"}, {"type": "text", "text": "what?"}]
+    return Record("sample-7", [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], images)
+
+
+class LowerCase:
+    """A model that says everything in lower case."""
+
+    def __init__(self, inner: Processor) -> None:
+        self.inner, self.tokenizer = inner, inner.tokenizer
+
+    def render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = False) -> Any:
+        lowered = [m if m["role"] == "user" else {**m, "content": m["content"].lower()} for m in messages]
+        return self.inner.render(lowered, add_generation_prompt)
+
+
+def test_rows_of_both_sides_predict_the_labels() -> None:
+    student, teacher = processor("chatml", 3), processor("smollm2", 7)
+    pair = Pairer(student, teacher, 512).pair(record())
+    assert pair.teacher is not None
+    assert student.tokenizer.decode(pair.labels) == "a cat<|im_end|>"
+    assert len(pair.teacher.ids) > len(pair.student.ids) + 4
+    for side in (pair.student, pair.teacher):
+        assert [side.ids[row + 1] for row in side.rows] == pair.labels
+    assert pair.images == PICTURES
+
+
+def test_without_a_teacher_there_is_one_side() -> None:
+    pair = Pairer(processor("chatml", 3), None, 512).pair(record())
+    assert pair.teacher is None
+    assert len(pair.labels) == len(pair.student.rows)
+
+
+def test_other_words_are_a_mismatch_that_shows_both() -> None:
+    student = processor("chatml", 3)
+    pairer = Pairer(student, LowerCase(student), 512)
+    assert pairer.pair(record("a cat")).labels
+    with pytest.raises(MismatchedAnswerError, match=r"sample-7.*'A cat<\|im_end\|>'.*'a cat<\|im_end\|>'"):
+        pairer.pair(record("A cat"))
+
+
+def test_the_longer_side_decides_about_the_length() -> None:
+    student, teacher = processor("chatml", 3), processor("chatml", 30)
+    length = len(teacher.render(record().messages).ids)
+    assert Pairer(student, teacher, length).pair(record())
+    with pytest.raises(BadSampleError, match=rf"sample-7 has {length} tokens.*max_length is {length - 1}"):
+        Pairer(student, teacher, length - 1).pair(record())
+
+
+@pytest.mark.parametrize("answer", ["", "  \n", None])
+def test_a_sample_without_an_answer_is_named(answer: Any) -> None:
+    with pytest.raises(BadSampleError, match="sample-7 has no answer"):
+        Pairer(processor("chatml", 3), None, 512).pair(record(answer))
+
+
+@pytest.mark.parametrize("images", [(), (Path("a.png"), Path("b.png"))])
+def test_pictures_and_their_places_must_agree(images: tuple[Path, ...]) -> None:
+    with pytest.raises(BadSampleError, match=f"1 image places and {len(images)} pictures"):
+        Pairer(processor("chatml", 3), None, 512).pair(record(images=images))
+
+
+@pytest.mark.parametrize(("found", "total", "stops"), [(0, 0, False), (1, 100, False), (2, 100, True), (1, 99, True)])
+def test_more_than_one_percent_of_mismatches_stop(found: int, total: int, stops: bool) -> None:
+    mismatches = [f"example {i}" for i in range(found)]
+    if not stops:
+        check_mismatches(mismatches, total)
+        return
+    with pytest.raises(UserError, match=f"(?s){found} of {total} answers.*example 0"):
+        check_mismatches(mismatches, total)
+
+
+def test_at_most_three_examples_are_shown() -> None:
+    with pytest.raises(UserError) as told:
+        check_mismatches([f"example {i}" for i in range(9)], 100)
+    assert str(told.value).count("example") == 3
