@@ -156,7 +156,7 @@ def main() -> None:
     """Entry point: a user's mistake is one message and status 1, never a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # bars of the libraries, in a log file
+        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries draw bars into log files, too
     try:
         app()
     except UserError as error:

@@ -45,8 +45,8 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
     from taid_vlm.training.features import FeatureStore
 
     console = Console()
-    if restart and output.exists():
-        shutil.rmtree(output)
+    if restart:
+        _forget(output)
     for name in ASSETS:
         asset_path(name, say=console.print)
     teacher = find_teacher(output, train_teacher)
@@ -81,6 +81,14 @@ def find_teacher(output: Path, train_teacher: bool) -> Path:
         return shipped
     kept = cache_folder() / "quickstart-teacher"
     return _train(load_recipe("quickstart/teacher"), kept, None)
+
+
+def _forget(output: Path) -> None:
+    """Remove what a quickstart writes and nothing else: the folder may be one that holds more."""
+    for name in (*STUDENTS, "evaluation"):
+        shutil.rmtree(output / name, ignore_errors=True)
+    for name in ("table.json", "training.png", "examples.png"):
+        (output / name).unlink(missing_ok=True)
 
 
 def _train(recipe: Recipe, run_dir: Path, store: object) -> Path:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from taid_vlm.quickstart import _forget
+
 pytestmark = [pytest.mark.assets, pytest.mark.slow]
 SHORT = [
     "training.steps=24",
@@ -60,3 +62,11 @@ def test_the_student_can_be_asked(finished: Path) -> None:
     Image.new("RGB", (64, 64), (0, 160, 0)).save(picture)
     student = "runs/quickstart/taid/student"
     assert run("chat", student, "--image", str(picture), "--prompt", "what color is the shape?", cwd=finished).strip()
+
+
+def test_a_restart_removes_only_what_a_quickstart_wrote(tmp_path: Path) -> None:
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "table.json").write_text("[]")
+    (tmp_path / "thesis.tex").write_text("years of work")
+    _forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.answers import Answer, AnswersFile
-from taid_vlm_eval.data.item import BrokenImageError, Item, open_images
+from taid_vlm_eval.data.item import Item, open_images
+from taid_vlm_eval.data.pictures import BrokenImageError
 from taid_vlm_eval.models.protocol import Model, Request
 from taid_vlm_eval.task import Task
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, TypedDict
 
+from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import disk_errors
 
 FORMAT = 1
@@ -40,7 +41,7 @@ def read_answers(path: Path) -> tuple[dict[str, Any] | None, dict[str, Answer], 
                 break
             header = row["header"]
         else:
-            if row is None or set(row) != {"id", "answer", "error"}:
+            if row is None or not _is_answer(row):
                 break
             answers.setdefault(row["id"], Answer(id=row["id"], answer=row["answer"], error=row["error"]))
         sound += len(line)
@@ -57,9 +58,30 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
+def _is_answer(row: dict[str, Any]) -> bool:
+    if set(row) != {"id", "answer", "error"}:
+        return False
+    return isinstance(row["id"], str) and isinstance(row["answer"], str) and isinstance(row["error"], str | None)
+
+
 def _line(row: Any) -> bytes:
     # Readable UTF-8; a lone surrogate, which has no UTF-8, becomes the JSON escape that reads back as itself.
     return json.dumps(row, ensure_ascii=False).encode("utf-8", errors="backslashreplace") + b"\n"
+
+
+def _make_folder(folder: Path) -> None:
+    with disk_errors("answers", folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise UserError(f"{folder} is a file; answers and results need a folder, choose another output") from error
+
+
+def _difference(found: dict[str, Any] | None, wanted: dict[str, Any]) -> str:
+    if found is None:
+        return "is not an answers file of this version"
+    keys = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+    return f"was made with another {', '.join(keys)}"
 
 
 class AnswersFile:
@@ -72,18 +94,27 @@ class AnswersFile:
 
     Attributes:
         done: the answers so far, by item id.
+        set_aside: one sentence on an older file that was moved away; "" when there was none.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
     """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self.path = path
         self.done: dict[str, Answer] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.set_aside = ""
+        _make_folder(path.parent)
         found, answers, sound = read_answers(path)
         # Through JSON, so that tuples and lists compare equal.
-        same = found == json.loads(json.dumps(header))
+        wanted = json.loads(json.dumps(header))
+        same = found == wanted
         with disk_errors("answers", path.parent):
             if not same and path.is_file() and path.stat().st_size > 0:
-                path.replace(path.with_name(path.name + ".old"))
+                path.replace(old := path.with_name(path.name + ".old"))
+                self.set_aside = (
+                    f"{path} {_difference(found, wanted)}; it is now {old.name}, and every item is asked again"
+                )
             self._file: IO[bytes] = open(path, "ab")  # noqa: SIM115 (closed by __exit__)
             if same:
                 self._file.truncate(sound)

@@ -12,8 +12,8 @@ from taid_vlm.common.errors import UserError
 from taid_vlm_eval.answering import Progress
 from taid_vlm_eval.models import ADAPTERS, open_model
 from taid_vlm_eval.result import Result
-from taid_vlm_eval.runner import evaluate
-from taid_vlm_eval.task import list_tasks, load_task
+from taid_vlm_eval.runner import check_call, evaluate
+from taid_vlm_eval.task import list_tasks
 
 
 def run(
@@ -34,7 +34,7 @@ def run(
     """What the command does, for other commands to call: open, evaluate, print to standard output.
 
     Args:
-        output: where answers and results go; by default ``evaluation/<name of the model>``.
+        output: where answers and results go; by default see :func:`default_output`.
         as_json: print a JSON list of results in place of a table.
         others: see :func:`taid_vlm_eval.models.open_model` and :func:`taid_vlm_eval.runner.evaluate`.
 
@@ -42,9 +42,9 @@ def run(
         UserError: see those two.
     """
     # Loading a model takes long; a misspelt task should be told before.
-    task_files = [load_task(name, tasks_folders) for name in tasks]
+    task_files = check_call(tasks, limit=limit, batch_size=batch_size, tasks_folders=tasks_folders)
     opened = open_model(model, adapter, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    folder = Path(output) if output is not None else Path("evaluation") / opened.name.replace("/", "--")
+    folder = Path(output) if output is not None else default_output(model)
     with _progress_bar() as progress:
         results = evaluate(
             opened,
@@ -54,12 +54,23 @@ def run(
             seed=seed,
             batch_size=batch_size,
             progress=progress,
+            say=lambda text: print(text, file=sys.stderr),
         )
     if as_json:
         print(json.dumps([asdict(result) for result in results], indent=2, ensure_ascii=False))
     else:
         print_table(results, folder)
     return results
+
+
+def default_output(model: str | Path) -> Path:
+    """``evaluation/<owner>--<name>`` of a hub id; of a folder, ``evaluation/<parent>--<name>``.
+
+    The students of all runs lie in folders called "student": with that name alone, one would overwrite the other.
+    """
+    folder = Path(model).expanduser()
+    name = f"{folder.resolve().parent.name}/{folder.resolve().name}" if folder.is_dir() else str(model)
+    return Path("evaluation") / name.strip("/").replace("/", "--")
 
 
 @contextmanager
@@ -84,6 +95,7 @@ def _progress_bar() -> Iterator[Progress]:
 def print_table(results: Sequence[Result], folder: Path) -> None:
     """One row per task: figure with 95 % interval, majority baseline, items, errors, speed."""
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     table = Table()
@@ -101,11 +113,14 @@ def print_table(results: Sequence[Result], folder: Path) -> None:
             str(result.errors),
             "-" if result.answers_per_second is None else f"{result.answers_per_second:.1f}",
         )
-    console = Console()
+    console, boundless = Console(), Console(width=1000)
+    # rich would cut figures short to fit; a line that is too long is better.
+    console.width = max(console.width, Measurement.get(boundless, boundless.options, table).maximum)
     console.print(table)
     for result in results:
         for error in result.first_errors:
-            console.print(f"{result.task}: item {error['id']}: {error['error']}", markup=False, highlight=False)
+            line = f"{result.task}: item {error['id']}: {error['error']}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"answers and results: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 

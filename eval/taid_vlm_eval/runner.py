@@ -1,6 +1,6 @@
 """Evaluate a model on tasks: find items, ask, score, write."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm_eval.answering import Progress, answer_items
 from taid_vlm_eval.answers import AnswersFile
-from taid_vlm_eval.data import fingerprint, load_items
+from taid_vlm_eval.data import fingerprint, load_items, require_limit
 from taid_vlm_eval.models.protocol import Model
 from taid_vlm_eval.result import Result, make_result
 from taid_vlm_eval.task import Task, TaskFile, load_task
@@ -25,6 +25,7 @@ def evaluate(
     batch_size: int = 32,
     progress: Progress | None = None,
     tasks_folders: Sequence[str | Path] = (),
+    say: Callable[[str], None] | None = None,
 ) -> list[Result]:
     """Evaluate ``model`` on each task.
 
@@ -41,18 +42,35 @@ def evaluate(
         batch_size: items asked at a time; halved when memory runs out.
         progress: called with (task, items done, items in all) before a task and after each batch.
         tasks_folders: more folders to look for task names in.
+        say: told one line when old answers are moved away.
 
     Raises:
         UserError: unknown task, missing or malformed data, no memory for a single item, no space to write.
     """
+    task_files = check_call(tasks, limit=limit, batch_size=batch_size, tasks_folders=tasks_folders)
+    return [_evaluate_one(model, one, Path(output_dir), limit, seed, batch_size, progress, say) for one in task_files]
+
+
+def check_call(
+    tasks: Sequence[str | Path | TaskFile],
+    *,
+    limit: int | None = None,
+    batch_size: int = 32,
+    tasks_folders: Sequence[str | Path] = (),
+) -> list[TaskFile]:
+    """Read all tasks and refuse what :func:`evaluate` would, before the first task runs or a model is loaded.
+
+    Raises:
+        UserError: no task, one given twice, an unknown or malformed one, a limit or batch size below 1.
+    """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}, expected 1 or more")
-    # All tasks are read before the first one runs: a typo in the last name should not cost the time of the others.
+    require_limit(limit)
     task_files = [one if isinstance(one, TaskFile) else load_task(one, tasks_folders) for one in tasks]
     names = [one.task.name for one in task_files]
     if not names or len(set(names)) < len(names):
         raise UserError(f"tasks are {', '.join(names) or 'none'}; expected at least one, and each only once")
-    return [_evaluate_one(model, one, Path(output_dir), limit, seed, batch_size, progress) for one in task_files]
+    return task_files
 
 
 def _evaluate_one(
@@ -63,11 +81,14 @@ def _evaluate_one(
     seed: int,
     batch_size: int,
     progress: Progress | None,
+    say: Callable[[str], None] | None,
 ) -> Result:
     task = task_file.task
     items = load_items(task_file, limit=limit, seed=seed)
     header = make_header(model, task, fingerprint(items), limit, seed)
     with AnswersFile(output_dir / f"{task.name}.answers.jsonl", header) as file:
+        if file.set_aside and say is not None:
+            say(file.set_aside)
         answered, seconds = answer_items(model, items, task, file, batch_size, progress)
         answers = dict(file.done)
     speed = answered / seconds if answered else None

@@ -135,11 +135,12 @@ def _check(task: Task, path: Path) -> None:
 
 
 def _read_yaml(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), path)
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    # ValueError: not UTF-8, or a date that is none ("2024-13-45").
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -149,6 +150,8 @@ def _refuse_repeated_keys(node: Any, path: Path) -> None:
         return
     seen: set[str] = set()
     for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue  # the loader refuses these
         if key.value in seen:
             raise UserError(f"{path}, line {key.start_mark.line + 1}: key {key.value!r} is given twice; keep one")
         seen.add(key.value)

@@ -51,7 +51,7 @@ def save_student(
     else:
         tensors = {name: tensor.detach() for name, tensor in trained_state(student).items()}
     tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    require_space(path, 2 * sum(t.nbytes for t in tensors.values()), f"the student {path.name}")
+    require_space(path, 2 * sum(t.nbytes for t in tensors.values()), "the saved student")
     with new_folder(path) as folder:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         about = {

@@ -214,7 +214,9 @@ def _claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator) -> str:
     file, text = run_dir / "run.json", dump_recipe(recipe)
     if file.is_file():
         about = json.loads(file.read_text())
-        if about["recipe"] != text:
+        begun = bool(complete_checkpoints(run_dir / "checkpoints")) or (run_dir / "student").exists()
+        # A run that stopped before its first checkpoint, often over a mistake in the recipe, holds nothing to lose.
+        if about["recipe"] != text and begun:
             old, new = about["recipe"].splitlines(), text.splitlines()
             changed = [line.strip() for line in new if line not in old] or [
                 line.strip() for line in old if line not in new
@@ -222,8 +224,9 @@ def _claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator) -> str:
             raise UserError(
                 f"{run_dir} holds a run of another recipe (differs in: {'; '.join(changed[:3])}); choose another --output, or delete it"
             )
-        return str(about["precision"])
-    if run_dir.is_dir() and any(run_dir.iterdir()):
+        if about["recipe"] == text:
+            return str(about["precision"])
+    elif run_dir.is_dir() and any(run_dir.iterdir()):
         raise UserError(f"{run_dir} is not empty and holds no run; choose another --output")
     precision = choose_precision(recipe.training.precision, accelerator.device)
     if accelerator.is_main_process:
@@ -234,15 +237,18 @@ def _claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator) -> str:
 
 
 def _trackers(recipe: Recipe) -> list[str]:
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-    from accelerate.utils import LoggerType
+    """Names of trackers, each of which can be used: accelerate itself would go on without one that is not installed."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     from taid_vlm.common.errors import did_you_mean
 
     known = [str(name) for name in LOGGER_TYPE_TO_CLASS]
+    usable = [str(name) for name in get_available_trackers()]
     for name in recipe.training.trackers:
         if name not in known:
             raise UserError(f"unknown tracker {name!r}: {did_you_mean(name, known)}")
-        if LoggerType(name) and not LOGGER_TYPE_TO_CLASS[name]:
-            raise UserError(f"tracker {name!r} is not usable here")
+        if name not in usable:
+            raise UserError(
+                f"tracker {name!r} is not installed: pip install {name.replace('_', '-')}, or choose another"
+            )
     return list(recipe.training.trackers)

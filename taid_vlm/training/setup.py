@@ -80,7 +80,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
     validation = None
     if recipe.data.validation:
         validation = _prepared(recipe, read_records(recipe.data.validation, recipe.seed), processor, teacher, say)
-    store = _features(recipe, student, [train, validation], store)
+    store = _features(recipe, student, [train, validation], store, say)
     shared = None
     if store is not None and teacher is not None and store.fits(teacher.encoder_spec, teacher.model.vision_encoder):
         shared = store
@@ -143,7 +143,7 @@ def _prepared(
 
 
 def _features(
-    recipe: Recipe, student: Student, parts: list[PreparedRecords | None], store: FeatureStore | None
+    recipe: Recipe, student: Student, parts: list[PreparedRecords | None], store: FeatureStore | None, say: Say
 ) -> FeatureStore | None:
     encoder_spec = recipe.student.vision_encoder
     if not recipe.data.cache_image_features or student.vision_encoder is None or encoder_spec is None:
@@ -156,9 +156,14 @@ def _features(
             continue
         with _bar("pictures") as progress:
             store.add(student.vision_encoder, (p for r in part.records for p in r.images), skip, progress)
-        part.records = [r for r in part.records if not any(path in store.bad for path in r.images)]
-        if not part.records:
-            raise UserError(f"no picture can be read; the first: {next(iter(store.bad.values()))}")
+        broken = [path for r in part.records for path in r.images if path in store.bad]
+        good = [r for r in part.records if not any(path in store.bad for path in r.images)]
+        if broken:
+            dropped = len(part.records) - len(good)
+            say(f"{dropped} of {len(part.records)} samples are skipped; the first: {store.bad[broken[0]]}")
+        if not good:
+            raise UserError(f"no picture can be read; the first: {store.bad[broken[0]]}")
+        part.records = good
     return store
 
 

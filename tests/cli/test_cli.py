@@ -42,6 +42,7 @@ def test_train_eval_and_chat(tmp_path: Path, language_model: Path, easy_vqa: Pat
         (["train", "quickstart/taid", "loss.alfa=1"], "did you mean 'alpha'"),
         (["train", "quickstart/taid", "training.steps"], "not of the form"),
         (["train", "missing.yaml"], "recipe not found"),
+        (["train", "quickstart/sft", "training.trackers=[wandbb]"], "did you mean 'wandb'"),
         (["chat", "nowhere", "--prompt", "hi"], "not a saved student"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.models import load_student
@@ -80,13 +81,14 @@ def test_an_interrupted_run_ends_in_the_same_bits(
             raise KeyboardInterrupt
         step(self, batches)
 
-    monkeypatch.setattr(loop._Run, "_step", dies_at_5)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "cut")
+    # Not undo(), which would also take back the cache folder that every test has of its own.
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "_step", dies_at_5)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "cut")
     assert not (tmp_path / "cut" / "student").exists()
-    monkeypatch.undo()
     train(recipe, tmp_path / "cut")
-    assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    assert (tmp_path / "cut" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
     weights = [(tmp_path / name / "student" / "model.safetensors").read_bytes() for name in ("cut", "whole")]
     assert weights[0] == weights[1]
 
@@ -126,7 +128,9 @@ def test_a_finished_run_is_not_trained_again_and_another_recipe_is_refused(
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_a_broken_picture_is_refused_or_skipped_and_counted(tmp_path: Path, language_model: Path, cached: bool) -> None:
+def test_a_broken_picture_is_refused_or_skipped_and_counted(
+    tmp_path: Path, language_model: Path, cached: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
     root = write_easy_vqa(tmp_path / "data", train=6)
     broken = root / "easy_vqa" / "data" / "train" / "images" / "3.png"
     broken.write_bytes(broken.read_bytes()[:40])
@@ -136,6 +140,8 @@ def test_a_broken_picture_is_refused_or_skipped_and_counted(tmp_path: Path, lang
         train(tiny_recipe(language_model, root, data=data, training=training), tmp_path / "refuse")
     skip = {**data, "on_bad_sample": "skip"}
     train(tiny_recipe(language_model, root, data=skip, training=training), tmp_path / "skip")
+    if cached:
+        assert "samples are skipped; the first: picture cannot be read" in capfd.readouterr().out
     assert all(row["loss"] > 0 for row in rows(tmp_path / "skip"))
     if not cached:
         assert rows(tmp_path / "skip")[-1]["dropped"] == 3
@@ -163,3 +169,23 @@ def test_damaged_weights_are_named(tmp_path: Path, teacher: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match="wrong hash"):
         load_student(copy)
+
+
+def test_a_tracker_that_is_not_installed_is_told_before_training(
+    tmp_path: Path, language_model: Path, easy_vqa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    with pytest.raises(UserError, match="'tensorboard' is not installed: pip install tensorboard"):
+        train(tiny_recipe(language_model, easy_vqa), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_found_while_starting_does_not_take_the_folder(
+    tmp_path: Path, language_model: Path, easy_vqa: Path
+) -> None:
+    base = tiny_recipe(language_model, easy_vqa).model_dump()
+    wrong = {**base, "data": {**base["data"], "train": [{"kind": "easy_vqua", "path": str(easy_vqa)}]}}
+    with pytest.raises(UserError, match="easy_vqa"):
+        train(Recipe.model_validate(wrong), tmp_path / "run")
+    train(Recipe.model_validate(base), tmp_path / "run")
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["data"]["train"][0]["kind"] == "easy_vqa"

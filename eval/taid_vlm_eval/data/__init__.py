@@ -20,6 +20,7 @@ __all__ = [
     "read_chatterbot",
     "read_easy_vqa",
     "read_jsonl",
+    "require_limit",
     "subset",
 ]
 
@@ -67,14 +68,19 @@ def _cluster(item: Item, key: str) -> str:
     return item.question if key == "question" else item.id
 
 
+def require_limit(limit: int | None) -> None:
+    """Refuse a limit below 1."""
+    if limit is not None and limit < 1:
+        raise UserError(f"limit is {limit}, expected 1 or more; leave it out to take every item")
+
+
 def subset(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
     """``limit`` items in their original order, the same ones on every machine.
 
     Ids are shuffled by sorting them by the SHA-256 of "seed:id"; the first ``limit`` are kept. So the choice depends on
     nothing but seed and ids, and a smaller limit chooses a part of what a larger one chooses.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"limit is {limit}, expected 1 or more; leave it out to take every item")
+    require_limit(limit)
     if limit is None or limit >= len(items):
         return list(items)
     shuffled = sorted(items, key=lambda item: hashlib.sha256(f"{seed}:{item.id}".encode()).digest())

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from taid_vlm.common.registry import Registry
+from taid_vlm_eval.data.pictures import open_picture
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,10 @@ Source = Callable[[Path, str], list[Item]]  # (file or folder, split) -> items i
 SOURCES: Registry[Source] = Registry("data source")
 
 
-class BrokenImageError(Exception):
-    """An image that cannot be decoded; the item is reported and counts as wrong."""
-
-
 def open_images(item: Item) -> list[Image.Image]:
-    """Decode an item's images to RGB (palette, alpha, grey and CMYK are converted).
+    """Decode an item's images to RGB.
 
     Raises:
-        BrokenImageError: a file is missing, not an image, cut short, or absurdly large.
+        BrokenImageError: see :func:`open_picture`.
     """
-    images = []
-    for path in item.images:
-        try:
-            with Image.open(path) as image:
-                images.append(image.convert("RGB"))
-        # Pillow raises SyntaxError and ValueError on some damaged files, and refuses decompression bombs.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = "missing" if isinstance(error, FileNotFoundError) else f"unreadable ({type(error).__name__})"
-            raise BrokenImageError(f"image {path.name} is {reason}") from error
-    return images
+    return [open_picture(path) for path in item.images]

@@ -16,11 +16,19 @@ def _require_split(split: str, known: tuple[str, ...], where: Path) -> None:
         raise UserError(f"unknown split {split!r} of {where}: {did_you_mean(split, known)}")
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
 def _read_json(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"no file at {path}; is this the right folder for this kind of data?")
+    text = _read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(text)
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
 
@@ -41,10 +49,12 @@ def read_easy_vqa(root: Path, split: str) -> list[Item]:
     listed = folder / "answers.txt"
     if not listed.is_file():
         raise UserError(f"no file at {listed}; expected the list of all answers, one a line")
-    allowed = set(listed.read_text(encoding="utf-8").split())
+    if not isinstance(rows, list):
+        raise UserError(f"{questions}: found {type(rows).__name__}, expected a list of questions")
+    allowed = set(_read_text(listed).split())
     items = []
     for position, row in enumerate(rows):
-        if not (isinstance(row, list) and len(row) == 3 and isinstance(row[0], str)):
+        if not (isinstance(row, list) and len(row) == 3 and all(isinstance(one, str) for one in row[:2])):
             raise UserError(f"{questions}, entry {position}: found {row!r}, expected [question, answer, image id]")
         question, answer, image = row
         if answer not in allowed:
@@ -82,9 +92,10 @@ def read_chatterbot(root: Path, split: str) -> list[Item]:
 
 
 def _exchanges(path: Path) -> list[tuple[str, str]]:
+    text = _read_text(path)
     try:
         # BaseLoader makes every scalar a string: no booleans, numbers or dates.
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        content = yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     conversations = content.get("conversations") if isinstance(content, dict) else None
@@ -111,12 +122,9 @@ def read_jsonl(path: Path, split: str) -> list[Item]:
     file = path / f"{split}.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"no file at {file}; expected a .jsonl file, or a folder that holds {split}.jsonl")
-    items = []
-    with open(file, encoding="utf-8") as lines:
-        for number, line in enumerate(lines):
-            if line.strip():
-                items.append(_jsonl_item(line, number, file))
-    return items
+    # Not splitlines, which also splits at characters that may stand inside JSON texts.
+    lines = _read_text(file).split("\n")
+    return [_jsonl_item(line, number, file) for number, line in enumerate(lines) if line.strip()]
 
 
 _JSONL_KEYS = ("id", "question", "answer", "images")
@@ -126,6 +134,8 @@ def _jsonl_item(line: str, number: int, file: Path) -> Item:
     where = f"{file}, line {number + 1}"
     try:
         row = json.loads(line)
+        # Half a surrogate pair ("\\ud800") is no character: neither tokenizers nor files take it.
+        json.dumps(row, ensure_ascii=False).encode()
     except ValueError as error:
         raise UserError(f"{where} is not valid JSON: {error}") from error
     if not isinstance(row, dict):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -15,10 +16,12 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from taid_vlm.common.errors import UserError
-from taid_vlm_eval.models.device import first_device
+from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm_eval.models.device import choose_device
 from taid_vlm_eval.models.identity import folder_fingerprint
 from taid_vlm_eval.models.protocol import Request
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 class StockModel:
@@ -38,6 +41,10 @@ class StockModel:
         tokenizer.padding_side = "left"  # answers start where prompts end, so all prompts must end together
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        if tokenizer.pad_token is None:
+            raise UserError(
+                f"the tokenizer of {name} has no pad_token and no eos_token to pad with; name one in its config"
+            )
         if processor is not None and processor.chat_template is None:
             raise UserError(
                 f"{name} has no chat template, so where its images go in a prompt is unknown; add one to it"
@@ -128,8 +135,12 @@ def open_stock(
     """Load a checkpoint folder or hub id: image-text when transformers files its type there, else language only.
 
     Raises:
-        UserError: not found here or on the hub, or not loadable; the message carries the reason.
+        UserError: unknown precision or device, not found here or on the hub, not loadable, or weights missing in it; the
+            message carries the reason.
     """
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}: {did_you_mean(dtype, DTYPES)}")
+    place = choose_device(device)
     folder = Path(name).expanduser()
     where = str(folder) if folder.is_dir() else name
     common = {"trust_remote_code": trust_remote_code}
@@ -137,14 +148,18 @@ def open_stock(
         config = AutoConfig.from_pretrained(where, **common)
         sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
         kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-        model: Any = kind.from_pretrained(where, dtype=dtype or "auto", **common)
+        loaded: Any = kind.from_pretrained(where, dtype=dtype or "auto", output_loading_info=True, **common)
+        model, loading = loaded
         processor = AutoProcessor.from_pretrained(where, **common) if sees else None
         tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(where, **common)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+    except Exception as error:  # a damaged checkpoint raises many types: OSError, SafetensorError, RuntimeError, ...
+        reason = shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
         raise UserError(
-            f"{name} does not load as a transformers checkpoint (folder here or hub id): {reason[0]}"
+            f"{name} does not load as a transformers checkpoint (folder here or hub id): {reason}"
         ) from error
+    # transformers only logs this, and goes on with random weights in their place.
+    if missing := sorted(loading["missing_keys"]):
+        raise UserError(f"{name} lacks {len(missing)} weights of its architecture, the first being {missing[0]}")
     identity = folder_fingerprint(folder)[:16] if folder.is_dir() else str(config._commit_hash)
-    model = model.to(device or first_device()).eval()
+    model = model.to(place).eval()
     return StockModel(model, processor, tokenizer, folder.resolve().name if folder.is_dir() else name, identity)

@@ -52,7 +52,7 @@ def open_student(path: str, device: str | None = None, dtype: str | None = None)
     """Load the student saved in the folder ``path``, in the precision it loads with by itself.
 
     Raises:
-        UserError: taid-vlm's training side is not installed, the folder does not load, or a precision was asked for.
+        UserError: taid-vlm's training side is not installed, the folder does not load, unknown device, or a precision was asked for.
     """
     if dtype is not None:
         raise UserError(f"dtype {dtype!r} was asked for, but a student runs in the precision it loads in; leave it out")
@@ -60,9 +60,10 @@ def open_student(path: str, device: str | None = None, dtype: str | None = None)
         from taid_vlm.models import load_student
     except ImportError as error:
         raise UserError(f"{path} is a student of taid-vlm, but taid_vlm.models does not import: {error}") from error
-    from taid_vlm_eval.models.device import first_device
+    from taid_vlm_eval.models.device import choose_device
 
+    place = choose_device(device)
     folder = Path(path).expanduser()
     loaded = load_student(folder)
-    loaded.student.to(device or first_device())
+    loaded.student.to(place)
     return StudentModel(loaded, folder.resolve().name, folder_fingerprint(folder)[:16])

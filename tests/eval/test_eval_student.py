@@ -1,0 +1,65 @@
+"""Students that were not exported: same answers as the student itself, identified by their weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.models import build_student, load_student, save_student
+from taid_vlm.models.specs import StudentSpec
+from taid_vlm_eval import evaluate, open_model
+from taid_vlm_eval.models import Request
+from taid_vlm_eval.models.student import StudentModel
+from tests.eval.fakes import small_task
+from tests.tiny.language_model import save_chatty_llama
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A student that sees and one that does not."""
+    root = tmp_path_factory.mktemp("students")
+    base: dict[str, Any] = {"language_model": {"source": str(save_chatty_llama(root / "base"))}}
+    eyes = {"library": "timm", "name": "test_resnet", "weights": "random", "image_size": 64}
+    sees = {**base, "vision_encoder": eyes, "projector": {"name": "mlp"}, "image_token": "<empty_output>"}
+    for name, content in (("plain", base), ("sees", sees)):
+        spec = StudentSpec.model_validate(content)
+        save_student(*build_student(spec), spec, root / name / "student")
+    return {name: root / name / "student" for name in ("plain", "sees")}
+
+
+def test_answers_are_those_of_the_student_alone_or_together(folders: dict[str, Path]) -> None:
+    model, student = open_model(folders["sees"], device="cpu"), load_student(folders["sees"])
+    red, blue = (Image.new("RGB", (30, 20), colour) for colour in ("red", "blue"))
+    requests = [Request("what color?", [red]), Request("a longer question: what color?", [blue]), Request("?", [red])]
+    answers = model.generate(requests, 6)
+    assert answers == [model.generate([request], 6)[0] for request in requests]
+    for request, answer in zip(requests, answers, strict=True):
+        content = [{"type": "image"}, {"type": "text", "text": request.prompt}]
+        assert [answer] == student.generate([[{"role": "user", "content": content}]], [request.images], 6)
+    assert len(set(answers)) == 3
+
+
+def test_it_says_what_it_is(folders: dict[str, Path]) -> None:
+    said = open_model(folders["plain"], device="cpu").describe()
+    assert said == open_model(folders["plain"], device="cpu").describe()
+    assert (said["adapter"], said["name"], said["vision_encoder"]) == ("student", "student", "none")
+    assert said["identity"] != open_model(folders["sees"], device="cpu").describe()["identity"]
+
+
+def test_a_live_student_is_resumed_only_under_a_name_for_its_weights(folders: dict[str, Path]) -> None:
+    student = load_student(folders["plain"])
+    unnamed = [StudentModel(student, "live").describe() for _ in range(2)]
+    assert unnamed[0] != unnamed[1]
+    named = [StudentModel(student, "live", "run 7 step 12").describe() for _ in range(2)]
+    assert named[0] == named[1]
+
+
+def test_mistakes_are_told(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dtype 'float16' was asked for, but a student runs in the precision it loads"):
+        open_model(folders["plain"], dtype="float16")
+    with pytest.raises(UserError, match="device 'gpu' cannot be used"):
+        open_model(folders["plain"], device="gpu")
+    with pytest.raises(UserError, match="has no vision encoder"):
+        evaluate(open_model(folders["plain"], device="cpu"), [small_task(tmp_path)], output_dir=tmp_path / "out")
