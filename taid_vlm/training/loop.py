@@ -45,7 +45,9 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
     """
     run_dir = Path(run_dir)
     # Trackers are made before the models, so that a missing one is told at once.
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), log_with=_trackers(recipe), project_dir=str(run_dir))
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(), log_with=_trackers(recipe) or None, project_dir=str(run_dir)
+    )
     # One process after the other: the first writes what the others compare with.
     with accelerator.main_process_first():
         precision = _claim(run_dir, recipe, accelerator)
