@@ -1,4 +1,4 @@
-"""Cross-entropy and divergences between two rows of logits, one value per row, in nats.
+"""Cross-entropy, forward and reverse KL and total variation between two rows of logits, one value per row, in nats.
 
 Everything is computed in fp32 (fp64 if the logits are) after an upcast of the logits. No function sends
 a gradient to the teacher. A logit of -inf is a token that cannot occur; 0 * (-inf) is 0, by selection.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.losses.rows import Rows, row_dot
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
@@ -98,6 +99,39 @@ def reverse_kl(student_logits_NV: Tensor, teacher_logits_NV: Tensor) -> Tensor:
     return expectation(log_q_NV.exp(), log_q_NV - log_p_NV)
 
 
+def total_variation(student_logits_NV: Tensor, teacher_logits_NV: Tensor) -> Tensor:
+    """Total variation distance (f-DISTILL, Wen et al., arXiv 2307.15190): 1/2 sum_v |p - q|, from 0 to 1.
+
+    Args, returns and raises as ``forward_kl``.
+    """
+    check_same_shape(student_logits_NV, teacher_logits_NV)
+    q_NV = at_least_fp32(student_logits_NV).softmax(dim=-1)
+    p_NV = at_least_fp32(teacher_logits_NV.detach()).softmax(dim=-1)
+    return 0.5 * (q_NV - p_NV).abs().sum(dim=-1)
+
+
+def forward_kl_closed(rows: Rows) -> Tensor:
+    """``forward_kl``: dD/dz = q - p."""
+    values_n = row_dot(rows.p, rows.log_ratio)
+    torch.sub(rows.q, rows.p, out=rows.gradient)
+    return values_n
+
+
+def reverse_kl_closed(rows: Rows) -> Tensor:
+    """``reverse_kl``: dD/dz = q (log q - log p - D)."""
+    values_n = -row_dot(rows.q, rows.log_ratio)
+    torch.add(rows.log_ratio, values_n.unsqueeze(-1), out=rows.gradient).mul_(rows.q).neg_()
+    return values_n
+
+
+def total_variation_closed(rows: Rows) -> Tensor:
+    """``total_variation``: dD/dq = 1/2 sign(q - p)."""
+    gap_nV = torch.sub(rows.q, rows.p, out=rows.new())
+    values_n = 0.5 * torch.linalg.vector_norm(gap_nV, ord=1, dim=-1)
+    rows.keep_slope(gap_nV.sign_().mul_(0.5))
+    return values_n
+
+
 def check_same_shape(student_logits_NV: Tensor, teacher_logits_NV: Tensor) -> None:
     """Refuse logits of different shapes: broadcasting would turn the mistake into a number."""
     if student_logits_NV.shape != teacher_logits_NV.shape:
@@ -122,3 +156,11 @@ def check_labels(labels_N: Tensor, *, rows: int, vocabulary: int) -> None:
             f"a vocabulary of {vocabulary}: keep only supervised rows (ignore-index rows must be dropped), and "
             f"check that the labels were made by the student's tokenizer"
         )
+
+
+def check_number(name: str, value: float, low: float, high: float, *, open_ends: bool = False) -> None:
+    """Refuse an option outside [low, high], or outside (low, high) with ``open_ends``; NaN included."""
+    inside = low < value < high if open_ends else low <= value <= high
+    if not inside:
+        span = f"above {low:g} and below {high:g}" if open_ends else f"from {low:g} to {high:g}"
+        raise UserError(f"{name} is {value}, expected a number {span}")

@@ -1,12 +1,14 @@
 """The arguments of the loss over two linear heads, checked once for all implementations."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.losses.contrastive import check_student_written
 from taid_vlm.losses.divergences import at_least_fp32, check_labels
 from taid_vlm.losses.objective import LossSpec
 from taid_vlm.losses.taid import check_t
@@ -14,11 +16,16 @@ from taid_vlm.losses.taid import check_t
 
 @dataclass(frozen=True)
 class Head:
-    """The last layer of one model at the supervised rows: logits = hidden @ weight.T + bias."""
+    """The last layer of one model at the supervised rows.
+
+    z = scale * (hidden @ weight.T + bias), and then softcap * tanh(z / softcap) where there is a softcap.
+    """
 
     hidden: Tensor  # [N, H]
     weight: Tensor  # [V, H]
-    bias: Tensor | None  # [V]
+    bias: Tensor | None = None  # [V]
+    scale: float = 1.0
+    softcap: float | None = None
 
     @property
     def rows(self) -> int:
@@ -29,13 +36,18 @@ class Head:
         return self.weight.shape[0]
 
     def logits(self, rows: slice = slice(None)) -> Tensor:
-        """[n, V] logits of some rows: multiplied in the tensors' dtype, or autocast's, and upcast at once."""
-        return at_least_fp32(F.linear(self.hidden[rows], self.weight, self.bias))
+        """[n, V] logits of some rows: multiplied in the tensors' dtype, or autocast's, and at once upcast."""
+        logits_nV = at_least_fp32(F.linear(self.hidden[rows], self.weight))
+        if self.bias is not None:
+            logits_nV = logits_nV + self.bias.to(logits_nV.dtype)
+        if self.scale != 1:
+            logits_nV = logits_nV * self.scale
+        return logits_nV if self.softcap is None else self.softcap * (logits_nV / self.softcap).tanh()
 
-    def first(self, columns: int) -> "Head":
-        """The head of the first ``columns`` tokens alone."""
-        bias = None if self.bias is None else self.bias[:columns]
-        return Head(self.hidden, self.weight[:columns], bias)
+    def columns(self, start: int, stop: int) -> "Head":
+        """The head of some tokens alone, without a copy."""
+        bias = None if self.bias is None else self.bias[start:stop]
+        return replace(self, weight=self.weight[start:stop], bias=bias)
 
     def in_compute_dtype(self) -> "Head":
         """The head in the dtype autocast would multiply it in; cast here once instead of once per chunk."""
@@ -44,8 +56,12 @@ class Head:
         if self.hidden.dtype == torch.float64 or not torch.is_autocast_enabled(device):
             return self
         dtype = torch.get_autocast_dtype(device)
-        bias = None if self.bias is None else self.bias.to(dtype)
-        return Head(self.hidden.to(dtype), self.weight.to(dtype), bias)
+        return replace(self, hidden=self.hidden.to(dtype), weight=self.weight.to(dtype))
+
+    def detached(self) -> "Head":
+        """The same head outside of autograd."""
+        bias = None if self.bias is None else self.bias.detach()
+        return replace(self, hidden=self.hidden.detach(), weight=self.weight.detach(), bias=bias)
 
 
 @dataclass(frozen=True)
@@ -58,10 +74,38 @@ class LossInputs:
     vocabulary: int
     spec: LossSpec
     t: float  # of the target: 1 for objectives whose target is the teacher itself
+    student_written: Tensor | None = None  # [N], bool
+    temperature: Tensor | None = None  # scalar
+    mass_rows: int = 0
+
+    def detached(self) -> "LossInputs":
+        """The same inputs outside of autograd."""
+        temperature = None if self.temperature is None else self.temperature.detach()
+        return replace(self, student=self.student.detached(), temperature=temperature)
+
+    def method_extra(self, rows: slice = slice(None)) -> tuple[Tensor | None, ...]:
+        """What the divergence takes of some rows beside the logits."""
+        extra = self.spec.method.extra
+        if extra == "labels":
+            labels_n = self.labels[rows]
+            return (labels_n.where(labels_n < self.vocabulary, -1),)
+        if extra == "student_written":
+            return (None if self.student_written is None else self.student_written[rows],)
+        if extra == "temperature" and self.temperature is not None:
+            return (self.temperature,)
+        return ()
 
 
 def check_inputs(
-    student: Head, teacher: Head | None, labels_N: Tensor, vocabulary: int | None, spec: LossSpec, t: float
+    student: Head,
+    teacher: Head | None,
+    labels_N: Tensor,
+    vocabulary: int | None,
+    spec: LossSpec,
+    t: float,
+    student_written_N: Tensor | None = None,
+    temperature: Tensor | None = None,
+    mass_rows: int = 0,
 ) -> LossInputs:
     """Check everything that can be checked by shape, and the range of the labels.
 
@@ -84,14 +128,26 @@ def check_inputs(
                 f"the student has {student.rows} rows and the teacher {teacher.rows}, expected the same "
                 f"supervised rows of both: gather the answer rows of each before calling"
             )
+    if spec.trains_temperature and (temperature is None or temperature.numel() != 1):
+        raise UserError(
+            "loss 'ctkd' got no temperature, expected a scalar tensor: pass CurriculumTemperature()(reversal), whose "
+            "parameter the optimizer must train"
+        )
+    if student_written_N is not None:
+        check_student_written(student_written_N, student.rows)
+    if mass_rows < 0:
+        raise UserError(f"mass_rows is {mass_rows}, expected a number of rows, at least 0")
     shared = _shared_vocabulary(student, teacher, vocabulary)
     return LossInputs(
         student,
-        None if teacher is None else teacher.first(shared),
+        None if teacher is None else teacher.columns(0, shared).detached(),
         labels_N.long(),
         shared,
         spec,
         spec.target_t(t),
+        student_written_N,
+        temperature if spec.trains_temperature else None,
+        mass_rows,
     )
 
 
@@ -108,6 +164,10 @@ def _check_head(whose: str, head: Head) -> None:
             f"{whose} bias has shape {list(bias.shape)}, expected [{weight.shape[0]}], one entry for each row "
             f"of its head {list(weight.shape)}"
         )
+    if not (math.isfinite(head.scale) and head.scale > 0):
+        raise UserError(f"{whose} logit scale is {head.scale}, expected a finite number above 0 (1 for none)")
+    if head.softcap is not None and not (math.isfinite(head.softcap) and head.softcap > 0):
+        raise UserError(f"{whose} logit softcap is {head.softcap}, expected a finite number above 0, or None")
     autocast = torch.is_autocast_enabled(hidden.device.type)
     others = [weight] if bias is None else [weight, bias]
     if not autocast and any(tensor.dtype != hidden.dtype for tensor in others):

@@ -50,6 +50,11 @@ def case(
 STUDENT = ("student_hidden_NH", "student_head_VH", "student_bias")
 
 
+def rows_per_chunk(rows: int, vocabulary: int, shared: int = 0, itemsize: int = 8) -> int:
+    """The byte budget that makes chunks of so many rows: three quarters of it hold the logits of both models."""
+    return math.ceil(rows * (vocabulary + (shared or vocabulary)) * itemsize / 0.75)
+
+
 def without_teacher(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if not name.startswith("teacher")}
 
@@ -97,7 +102,8 @@ def test_fused_is_plain(rows, vocabulary, extra, cut, spec, t, bias, chunk_rows,
     others = max(2, vocabulary + extra)
     arguments = case(rows, vocabulary, others, bias=bias, dtype=dtype, seed=seed, scale=scale)
     shared = max(1, min(vocabulary, others) - cut)
-    fused, plain = both(arguments, spec=spec, t=t, vocabulary=shared, chunk_bytes=16 * vocabulary * chunk_rows)
+    budget = rows_per_chunk(chunk_rows, vocabulary, shared, dtype.itemsize)
+    fused, plain = both(arguments, spec=spec, t=t, vocabulary=shared, chunk_bytes=budget)
     tolerance = {"rtol": 1e-9, "atol": 1e-11} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 2e-4}
     assert_equal_outputs(fused, plain, arguments, **tolerance)
 
@@ -116,6 +122,9 @@ def test_sums_are_the_row_functions(implementation: str) -> None:
         "ce_target": -(target * shared.log_softmax(-1)).sum(),
         "kl_teacher": forward_kl(shared, teacher).sum(),
         "agreement": (shared.argmax(-1) == teacher.argmax(-1)).sum().double(),
+        "student_entropy": torch.distributions.Categorical(logits=shared).entropy().sum(),
+        "teacher_entropy": torch.distributions.Categorical(logits=teacher).entropy().sum(),
+        "kd": taid(shared, teacher, 0.3).sum(),
     }
     assert output.sums.keys() == expected.keys()
     for name, value in expected.items():
@@ -132,7 +141,9 @@ def test_gradients_agree_with_finite_differences() -> None:
 
     def loss(hidden: torch.Tensor, head: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         spec = LossSpec("kl", 1.0, 0.5)
-        return distillation_loss(hidden, head, student_bias=bias, spec=spec, chunk_bytes=16 * 8, **rest).loss
+        return distillation_loss(
+            hidden, head, student_bias=bias, spec=spec, chunk_bytes=rows_per_chunk(2, 4), **rest
+        ).loss
 
     assert torch.autograd.gradcheck(loss, inputs)
 
@@ -142,7 +153,7 @@ def test_result_does_not_depend_on_the_chunk_size(spec: LossSpec) -> None:
     arguments = case(rows=13)
     reference = distillation_loss(**arguments, spec=spec, t=0.4, chunk_bytes=2**30)
     for chunk_rows in (1, 4, 13):
-        other = distillation_loss(**arguments, spec=spec, t=0.4, chunk_bytes=16 * 11 * chunk_rows)
+        other = distillation_loss(**arguments, spec=spec, t=0.4, chunk_bytes=rows_per_chunk(chunk_rows, 11))
         assert_equal_outputs(other, reference, arguments, rtol=1e-12, atol=1e-13)
     tiny = distillation_loss(**arguments, spec=spec, t=0.4, chunk_bytes=1)  # less than a row: one row at a time
     torch.testing.assert_close(tiny.loss, reference.loss)
@@ -153,7 +164,12 @@ def test_result_does_not_depend_on_the_chunk_size(spec: LossSpec) -> None:
 def test_t_zero_moves_nothing(implementation: str, dtype: torch.dtype) -> None:
     arguments = case(vocabulary=37, teacher_vocabulary=41, dtype=dtype)
     output = distillation_loss(
-        **arguments, spec=TAID, t=0.0, vocabulary=31, implementation=implementation, chunk_bytes=16 * 37 * 4
+        **arguments,
+        spec=TAID,
+        t=0.0,
+        vocabulary=31,
+        implementation=implementation,
+        chunk_bytes=rows_per_chunk(4, 37, 31, dtype.itemsize),
     )
     assert output.loss == 0
     assert all((gradient == 0).all() for gradient in gradients(output, arguments, 0.37).values())
@@ -199,7 +215,7 @@ def test_impossible_tokens_of_the_teacher(t: float) -> None:
     arguments = case(dtype=torch.float32)
     with torch.no_grad():
         arguments["teacher_bias"][[2, 7]] = -math.inf
-    fused, plain = both(arguments, spec=MIXED, t=t, chunk_bytes=16 * 11 * 4)
+    fused, plain = both(arguments, spec=MIXED, t=t, chunk_bytes=rows_per_chunk(4, 11, itemsize=4))
     assert fused.loss.isfinite()
     assert all(value.isfinite() for value in fused.sums.values())
     assert all(gradient.isfinite().all() for gradient in gradients(fused, arguments).values())
@@ -229,7 +245,7 @@ def test_impossible_tokens_of_the_student() -> None:
 def test_huge_logits(t: float) -> None:
     arguments = case(scale=1e4, dtype=torch.float32)
     assert (arguments["student_hidden_NH"] @ arguments["student_head_VH"].T).abs().max() > 1e4
-    fused, plain = both(arguments, spec=MIXED, t=t, chunk_bytes=16 * 11 * 4)
+    fused, plain = both(arguments, spec=MIXED, t=t, chunk_bytes=rows_per_chunk(4, 11, itemsize=4))
     assert fused.loss.isfinite()
     assert all(gradient.isfinite().all() for gradient in gradients(fused, arguments).values())
     # The head multiplies gradients by 1e4 too, so compare them relative to that.
@@ -271,16 +287,18 @@ def test_the_factor_of_the_backward_is_not_rounded_to_half_precision() -> None:
     arguments = case(rows=8, vocabulary=300, width=16, dtype=torch.bfloat16)
     factor = 1.0039  # half way between two neighbours in bf16, 1 and 1.0078
     # Several chunks, so that the accumulated gradient is no bf16 number and its own rounding averages out.
-    output = distillation_loss(**arguments, spec=KL, chunk_bytes=16 * 300)
+    output = distillation_loss(**arguments, spec=KL, chunk_bytes=rows_per_chunk(1, 300, itemsize=2))
     whole, scaled = (gradients(output, arguments, f)["student_head_VH"].float().norm() for f in (1.0, factor))
-    assert (scaled / whole).item() == pytest.approx(factor, abs=5e-4)
+    assert (scaled / whole).item() == pytest.approx(factor, abs=1e-3)
 
 
 def test_head_gradient_accumulates_in_fp32() -> None:
     """Many chunks in bf16 must be as good as one: a bf16 accumulator would stop growing."""
     arguments = case(rows=128, vocabulary=5, width=4, bias=False, dtype=torch.bfloat16)
     few, many = (
-        gradients(distillation_loss(**arguments, spec=SFT, chunk_bytes=16 * 5 * rows), arguments)["student_head_VH"]
+        gradients(distillation_loss(**arguments, spec=SFT, chunk_bytes=rows_per_chunk(rows, 5, itemsize=2)), arguments)[
+            "student_head_VH"
+        ]
         for rows in (128, 1)
     )
     assert (few.float() - many.float()).norm() < 4e-3 * few.float().norm()
@@ -290,7 +308,7 @@ def test_autocast_runs_in_bf16_and_is_close() -> None:
     arguments = case(rows=30, vocabulary=40, width=16, dtype=torch.float32, scale=0.3)
     exact = distillation_loss(**arguments, spec=MIXED, t=0.4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        fused, plain = both(arguments, spec=MIXED, t=0.4, chunk_bytes=16 * 40 * 7)
+        fused, plain = both(arguments, spec=MIXED, t=0.4, chunk_bytes=rows_per_chunk(7, 40, itemsize=2))
     assert fused.loss.dtype == torch.float32
     assert fused.loss != exact.loss  # it did run in bf16
     torch.testing.assert_close(fused.loss, exact.loss, rtol=1e-2, atol=0)
@@ -324,7 +342,7 @@ class Watch(TorchDispatchMode):
 
 def test_no_gradient_work_without_gradients() -> None:
     arguments = case(rows=12)
-    options = {"spec": MIXED, "t": 0.4, "chunk_bytes": 16 * 11 * 4}  # three chunks
+    options = {"spec": MIXED, "t": 0.4, "chunk_bytes": rows_per_chunk(4, 11)}  # three chunks
     reference = distillation_loss(**arguments, **options)
     with torch.no_grad(), Watch() as watch:
         output = distillation_loss(**arguments, **options)
@@ -341,7 +359,7 @@ def test_no_gradient_work_without_gradients() -> None:
 def test_autocast_casts_a_head_once_not_once_per_chunk() -> None:
     arguments = case(rows=12, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16), Watch() as watch:
-        distillation_loss(**arguments, spec=MIXED, t=0.4, chunk_bytes=16 * 11 * 4)
+        distillation_loss(**arguments, spec=MIXED, t=0.4, chunk_bytes=rows_per_chunk(4, 11, itemsize=2))
     assert watch.products == 3 * 4
     assert watch.casts.count((11, 6)) == watch.casts.count((11, 9)) == 1
 
@@ -353,7 +371,7 @@ def test_only_what_trains_costs(trained: tuple[str, ...], products: int) -> None
     for name in set(STUDENT) - set(trained):
         arguments[name].requires_grad_(False)
     with Watch() as watch:
-        output = distillation_loss(**arguments, spec=MIXED, t=0.4, chunk_bytes=16 * 11 * 4)
+        output = distillation_loss(**arguments, spec=MIXED, t=0.4, chunk_bytes=rows_per_chunk(4, 11))
     assert watch.products == 3 * products
     output.loss.backward()
     for name in STUDENT:
@@ -369,9 +387,9 @@ def test_nothing_of_rows_by_vocabulary_is_made_or_kept() -> None:
     limit = max(chunk * vocabulary, rows * (width + 3), vocabulary * (width + 3))
     assert limit < rows * vocabulary / 5
     with Watch() as watch:
-        output = distillation_loss(**arguments, spec=MIXED, t=0.4, chunk_bytes=16 * vocabulary * chunk)
+        output = distillation_loss(**arguments, spec=MIXED, t=0.4, chunk_bytes=rows_per_chunk(chunk, vocabulary))
     assert watch.largest <= limit
-    saved = [tuple(tensor.shape) for tensor in output.loss.grad_fn.saved_tensors]
+    saved = [tuple(tensor.shape) for tensor in output.loss.grad_fn.saved_tensors if tensor is not None]
     assert saved == [(rows, width), (vocabulary, width), (vocabulary,)]
     # The watch does see such a tensor where there is one.
     with Watch() as watch:
@@ -405,7 +423,7 @@ def test_sft_needs_no_teacher_and_reports_on_one_if_given() -> None:
     arguments = case()
     alone = distillation_loss(**without_teacher(arguments), spec=SFT)
     watched = distillation_loss(**arguments, spec=SFT, t=0.2)
-    assert list(alone.sums) == ["cross_entropy"]
+    assert list(alone.sums) == ["cross_entropy", "student_entropy"]
     assert torch.equal(alone.loss, watched.loss)
     assert torch.equal(watched.sums["kl_target"], watched.sums["kl_teacher"])
     for name, gradient in gradients(watched, arguments).items():

@@ -1,0 +1,150 @@
+"""The loop over chunks of rows: products, tiles, gradients."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from taid_vlm.losses.columns import Products
+from taid_vlm.losses.figures import sample_places, sampled_mass
+from taid_vlm.losses.inputs import Head, LossInputs
+from taid_vlm.losses.plain import weighted
+from taid_vlm.losses.tile import Tile, sum_names
+
+# Measured on two CPUs: from 1 to 4 MiB per buffer of a tile the time is flat, beyond it the cache is left. On a GPU a
+# tile is one kernel launch per pass, and needs to be large.
+TILE_BYTES = {"cpu": 2 * 2**20}
+TILE_BYTES_ELSEWHERE = 64 * 2**20
+# Buffers of a tile that the greediest closed form takes.
+TILE_BUFFERS = 12
+TILE_SHARE = 0.25
+
+
+@dataclass
+class Evaluation:
+    """The summed loss, its figures, and its gradients in the order hidden, weight, bias, temperature."""
+
+    loss: Tensor
+    sums: dict[str, Tensor]
+    gradients: tuple[Tensor | None, ...]
+
+
+def evaluate(inputs: LossInputs, chunk_bytes: int, wants: tuple[bool, bool, bool, bool]) -> Evaluation:
+    """Evaluate the objective; only the gradients in ``wants`` are made."""
+    student = inputs.student.in_compute_dtype()
+    teacher = None if inputs.teacher is None else inputs.teacher.in_compute_dtype()
+    chunk_rows, tile_rows = plan(inputs, student.hidden.dtype, chunk_bytes)
+    dtype = _logits_dtype(student, teacher)
+    tile = Tile(inputs, tile_rows, dtype, any(wants))
+    gradients = _Gradients(inputs, student, wants)
+    names = sum_names(inputs)
+    totals = torch.zeros(len(names), dtype=dtype, device=student.hidden.device)
+    with torch.autocast(student.hidden.device.type, enabled=False):
+        for products in _chunks(inputs, student, teacher, chunk_rows):
+            n = len(products.shared)
+            for start in range(0, n, tile_rows):
+                totals += tile.sums(products.tile(start, start + tile_rows))
+            if any(wants):
+                gradients.add(products)
+        sums = dict(zip(names, totals.unbind(), strict=True))
+        loss = weighted(sums, inputs.spec)
+        if inputs.mass_rows:
+            sums |= _masses(inputs, student)
+    return Evaluation(loss, sums, gradients.all(tile.temperature_slope))
+
+
+def plan(inputs: LossInputs, compute: torch.dtype, chunk_bytes: int) -> tuple[int, int]:
+    """Rows of a chunk and rows of a tile, at least one each, that keep within ``chunk_bytes``."""
+    columns = inputs.student.vocabulary + (inputs.vocabulary if inputs.teacher is not None else 0)
+    per_buffer = min(
+        TILE_BYTES.get(inputs.student.hidden.device.type, TILE_BYTES_ELSEWHERE),
+        int(chunk_bytes * TILE_SHARE) // TILE_BUFFERS,
+    )
+    logits_bytes = torch.promote_types(compute, torch.float32).itemsize
+    tile_rows = max(1, per_buffer // (logits_bytes * inputs.vocabulary))
+    most = max(1, int(chunk_bytes * (1 - TILE_SHARE)) // (compute.itemsize * columns))
+    if most > 16:
+        most -= most % 16  # matrix products like whole blocks
+    # Chunks of equal size rather than full ones and a small rest.
+    chunks = max(1, -(-inputs.student.rows // most))
+    chunk_rows = min(most, -(-inputs.student.rows // chunks))
+    return max(1, chunk_rows), min(tile_rows, max(1, chunk_rows))
+
+
+def _chunks(inputs: LossInputs, student: Head, teacher: Head | None, chunk_rows: int):  # type: ignore[no-untyped-def]
+    """Products of one chunk after the other, always in the same memory."""
+    shared, rows = inputs.vocabulary, student.rows
+    first, other = student.columns(0, shared), student.columns(shared, student.vocabulary)
+    buffers = [_buffer(first, chunk_rows), None, None]
+    if other.vocabulary:
+        buffers[1] = _buffer(other, chunk_rows)
+    if teacher is not None:
+        buffers[2] = _buffer(teacher, chunk_rows)
+    for start in range(0, rows, chunk_rows):
+        which = slice(start, min(start + chunk_rows, rows))
+        made = [
+            None if buffer is None or head is None else _multiply(head, which, buffer)
+            for head, buffer in zip((first, other, teacher), buffers, strict=True)
+        ]
+        assert made[0] is not None
+        yield Products(made[0], made[1], made[2], which)
+
+
+def _buffer(head: Head, rows: int) -> Tensor:
+    return torch.empty(rows, head.vocabulary, dtype=head.hidden.dtype, device=head.hidden.device)
+
+
+def _multiply(head: Head, which: slice, buffer: Tensor) -> Tensor:
+    hidden = head.hidden[which]
+    return torch.mm(hidden, head.weight.t(), out=buffer[: len(hidden)])
+
+
+def _logits_dtype(student: Head, teacher: Head | None) -> torch.dtype:
+    dtype = torch.promote_types(student.hidden.dtype, torch.float32)
+    return dtype if teacher is None else torch.promote_types(dtype, teacher.hidden.dtype)
+
+
+def _masses(inputs: LossInputs, student: Head) -> dict[str, Tensor]:
+    places = list(sample_places(student.rows, inputs.mass_rows))
+    shared = inputs.student.columns(0, inputs.vocabulary)
+    sample = Head(
+        student.hidden[places], student.weight[: inputs.vocabulary], shared.bias, shared.scale, shared.softcap
+    )
+    return sampled_mass(sample.logits())
+
+
+class _Gradients:
+    """Gradients of hidden states, head and bias, as far as wanted; the last two accumulate in at least fp32."""
+
+    def __init__(self, inputs: LossInputs, student: Head, wants: tuple[bool, bool, bool, bool]) -> None:
+        self.student, self.shared, self.wants = student, inputs.vocabulary, wants
+        self.labels_only_rest = bool(inputs.spec.ce_weight)
+        dtype, device = torch.promote_types(student.hidden.dtype, torch.float32), student.hidden.device
+        self.hidden = torch.zeros_like(student.hidden) if wants[0] else None
+        self.weight = torch.zeros(student.weight.shape, dtype=dtype, device=device) if wants[1] else None
+        self.bias = torch.zeros(student.vocabulary, dtype=dtype, device=device) if wants[2] else None
+
+    def add(self, products: Products) -> None:
+        """Take in the gradient that ``products`` have become."""
+        self._add(products.shared, products.rows, 0, self.shared)
+        # Columns beyond the shared ones learn from labels alone; with no weight on those there is nothing to add.
+        if products.rest is not None and self.labels_only_rest:
+            self._add(products.rest, products.rows, self.shared, self.student.vocabulary)
+
+    def _add(self, gradient_nC: Tensor, which: slice, start: int, stop: int) -> None:
+        if self.bias is not None:
+            self.bias[start:stop] += gradient_nC.sum(dim=0, dtype=self.bias.dtype)
+        weight_CH, hidden_nH = self.student.weight[start:stop], self.student.hidden[which]
+        if self.hidden is not None:
+            self.hidden[which].addmm_(gradient_nC, weight_CH, beta=0 if start == 0 else 1)
+        if self.weight is not None:
+            sums_CH = self.weight[start:stop]
+            if sums_CH.dtype == gradient_nC.dtype:
+                sums_CH.addmm_(gradient_nC.t(), hidden_nH)
+            else:  # the product is made in the compute dtype, but summed in fp32
+                sums_CH += gradient_nC.t() @ hidden_nH
+
+    def all(self, temperature_slope: Tensor) -> tuple[Tensor | None, ...]:
+        """In the order hidden, weight, bias, temperature; hidden states in fp32 too, for they are to be scaled."""
+        hidden = None if self.hidden is None else self.hidden.to(torch.promote_types(self.hidden.dtype, torch.float32))
+        return hidden, self.weight, self.bias, temperature_slope.clone() if self.wants[3] else None

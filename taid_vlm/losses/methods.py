@@ -1,0 +1,95 @@
+"""The table of divergences: exact name, plain function, closed form, and which figures of a row it takes."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.registry import Registry
+from taid_vlm.losses import reference
+from taid_vlm.losses.adaptive import adaptive_kl, adaptive_kl_closed, todi, todi_closed
+from taid_vlm.losses.alpha_beta import alpha_beta, alpha_beta_closed
+from taid_vlm.losses.assistant import amid, amid_closed
+from taid_vlm.losses.contrastive import distillm2, distillm2_closed
+from taid_vlm.losses.curriculum import tempered_kl, tempered_kl_closed
+from taid_vlm.losses.decoupled import dkd, dkd_closed
+from taid_vlm.losses.divergences import (
+    forward_kl,
+    forward_kl_closed,
+    reverse_kl,
+    reverse_kl_closed,
+    total_variation,
+    total_variation_closed,
+)
+from taid_vlm.losses.mixtures import (
+    jensen_shannon,
+    jensen_shannon_closed,
+    skew_forward_kl,
+    skew_forward_kl_closed,
+    skew_reverse_kl,
+    skew_reverse_kl_closed,
+)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """One divergence of a student from a target.
+
+    Attributes:
+        plain: ``plain(student_logits_NV, teacher_logits_NV[, extra], **options) -> values_N``, the definition.
+        closed: the same with its gradient in closed form, see ``rows``.
+        extra: what else of a row it takes: ``labels``, ``student_written`` or ``temperature``; None for nothing.
+        reference: the authors' variant of ``plain``; None where their code has none.
+        to_target: whether TAID's target may stand in for the teacher.
+    """
+
+    plain: Callable[..., Tensor]
+    closed: Callable[..., Tensor]
+    extra: str | None = None
+    reference: Callable[..., Tensor] | None = None
+    to_target: bool = True
+
+    @property
+    def options(self) -> list[str]:
+        """Names of the options, in order."""
+        return list(inspect.signature(self.closed).parameters)[1:]
+
+
+DIVERGENCES: Registry[Divergence] = Registry("loss")
+for _name, _entry in {
+    "kl": Divergence(forward_kl, forward_kl_closed, reference=reference.forward_kl),
+    "rkl": Divergence(reverse_kl, reverse_kl_closed, reference=reference.reverse_kl),
+    "tvd": Divergence(total_variation, total_variation_closed, reference=reference.total_variation),
+    "jsd": Divergence(jensen_shannon, jensen_shannon_closed, reference=reference.jensen_shannon),
+    "adaptive_kl": Divergence(adaptive_kl, adaptive_kl_closed, reference=reference.adaptive_kl),
+    "sfkl": Divergence(skew_forward_kl, skew_forward_kl_closed, reference=reference.skew_forward_kl),
+    "srkl": Divergence(skew_reverse_kl, skew_reverse_kl_closed, reference=reference.skew_reverse_kl),
+    "ctkd": Divergence(tempered_kl, tempered_kl_closed, "temperature", reference.ctkd, to_target=False),
+    "dkd": Divergence(dkd, dkd_closed, "labels", reference.dkd),
+    "ab": Divergence(alpha_beta, alpha_beta_closed),
+    "amid": Divergence(amid, amid_closed),
+    "todi": Divergence(todi, todi_closed),
+    "distillm2": Divergence(distillm2, distillm2_closed, "student_written"),
+}.items():
+    DIVERGENCES.register(_name)(_entry)
+
+
+def check_options(name: str, options: dict[str, float | str]) -> None:
+    """Refuse options that ``name`` does not have, or values that it does not take.
+
+    Raises:
+        UserError: what is wrong, and what would be right.
+    """
+    divergence = DIVERGENCES.get(name)
+    for key in options:
+        if key not in divergence.options:
+            known = f"it has {', '.join(divergence.options)}" if divergence.options else "it has none"
+            hint = f"; {did_you_mean(key, divergence.options)}" if divergence.options else ""
+            raise UserError(f"loss {name!r} has no option {key!r}: {known}{hint}")
+    # The functions check their own ranges; no rows make that free.
+    nothing = torch.zeros(0, 2)
+    extras = {"labels": (torch.zeros(0, dtype=torch.long),), "temperature": (1.0,), "student_written": (None,)}
+    divergence.plain(nothing, nothing, *extras.get(divergence.extra or "", ()), **options)

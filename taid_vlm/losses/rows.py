@@ -1,0 +1,115 @@
+"""What a closed form works on: some rows as probabilities, and scratch memory that is used again and again.
+
+Plain functions (``divergences`` and the files of the methods) are the definitions. Beside each stands a closed form
+with the signature ``closed(rows: Rows, **options) -> values_n``, which writes the gradient with respect to the
+student's logits into ``rows.gradient``. With q = softmax(z), a slope a = dD/dq becomes that gradient through
+
+    dD/dz = q * (a - sum_v q_v a_v),       or with b = q * a = dD/dlog q:    dD/dz = b - q * sum_v b_v.
+
+Rows are few enough to stay in the processor's cache, and nothing is allocated after the first tile: a fresh tensor
+of this size costs more in page faults than ten passes of arithmetic over it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Scratch:
+    """Buffers [rows, columns] that are handed out in turn, and again from the first after ``rewind``."""
+
+    def __init__(self, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._size, self._dtype, self._device = (rows, columns), dtype, device
+        self._buffers: list[Tensor] = []
+        self._used = 0
+
+    def take(self, rows: int) -> Tensor:
+        """An uninitialised [rows, columns], the caller's own until ``rewind``."""
+        if self._used == len(self._buffers):
+            self._buffers.append(torch.empty(self._size, dtype=self._dtype, device=self._device))
+        self._used += 1
+        return self._buffers[self._used - 1][:rows]
+
+    def rewind(self) -> None:
+        self._used = 0
+
+
+@dataclass(eq=False)
+class Rows:
+    """Student q and target p of n rows; only ``gradient`` may be written, and only by a closed form's last steps.
+
+    Attributes:
+        log_q, q, log_p, p: [n, V] of at least fp32, contiguous, finite logarithms.
+        gradient: [n, V], where a closed form leaves dD/dz. It may be the memory of ``log_q``.
+        labels: [n] token ids; -1 where the label lies outside these V columns.
+        student_written: [n] booleans, or None: which rows come from answers that the student wrote.
+        temperature: the trained temperature of CTKD. temperature_slope: [n], what that method leaves here.
+    """
+
+    log_q: Tensor
+    q: Tensor
+    log_p: Tensor
+    p: Tensor
+    gradient: Tensor
+    scratch: Scratch
+    labels: Tensor
+    student_written: Tensor | None = None
+    temperature: Tensor | None = None
+    temperature_slope: Tensor | None = None
+    _log_ratio: Tensor | None = None
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """log p - log q, made once."""
+        if self._log_ratio is None:
+            self._log_ratio = torch.sub(self.log_p, self.log_q, out=self.new())
+        return self._log_ratio
+
+    def new(self) -> Tensor:
+        """An uninitialised [n, V]."""
+        return self.scratch.take(len(self.q))
+
+    def with_(self, **changes: Any) -> "Rows":
+        """The same rows with other distributions."""
+        kept = {name: value for name, value in vars(self).items() if name != "_log_ratio"}
+        return Rows(**{**kept, **changes})
+
+    def towards(self, t: float) -> "Rows":
+        """The same student before TAID's target p_t = softmax((1 - t) log q + t log p), held fixed."""
+        if t == 1:
+            return self
+        target = torch.add(self.log_q, self.log_ratio, alpha=t, out=self.new())
+        log_p, p = log_softmax_(target, self.new())
+        return self.with_(log_p=log_p, p=p)
+
+    def keep_slope(self, slope: Tensor) -> None:
+        """gradient = q * (slope - sum q slope), for slope = dD/dq up to a constant of each row."""
+        mean_n1 = row_dot(self.q, slope).unsqueeze(-1)
+        torch.sub(slope, mean_n1, out=self.gradient).mul_(self.q)
+
+    def keep_log_slope(self, slope: Tensor) -> None:
+        """gradient = slope - q * sum slope, for slope = dD/dlog q."""
+        total_n1 = slope.sum(dim=-1, keepdim=True)
+        torch.sub(slope, torch.mul(self.q, total_n1, out=self.new()), out=self.gradient)
+
+
+def row_dot(left_nV: Tensor, right_nV: Tensor) -> Tensor:
+    """sum_v left_v right_v of each row, [n]."""
+    return torch.linalg.vecdot(left_nV, right_nV)
+
+
+def softmax_into(logits_nV: Tensor, p_nV: Tensor) -> Tensor:
+    """softmax of finite logits into ``p_nV``; returns their logsumexp, [n, 1].
+
+    One pass of exp for both: where a row has its largest entry, p is exp(0) / sum.
+    """
+    torch.softmax(logits_nV, dim=-1, out=p_nV)
+    return logits_nV.amax(dim=-1, keepdim=True) - p_nV.amax(dim=-1, keepdim=True).log_()
+
+
+def log_softmax_(logits_nV: Tensor, p_nV: Tensor) -> tuple[Tensor, Tensor]:
+    """Finite logits become log-probabilities in place, and ``p_nV`` the probabilities."""
+    lse_n1 = softmax_into(logits_nV, p_nV)
+    return logits_nV.sub_(lse_n1), p_nV
