@@ -21,12 +21,13 @@ from taid_vlm.losses.divergences import (
     check_same_shape,
     forward_kl,
     forward_kl_closed,
+    logaddexp,
     reverse_kl,
     reverse_kl_closed,
 )
 from taid_vlm.losses.rows import Rows, log_softmax_
 
-DIVERGENCES = {
+MEASURES = {
     "kl": (forward_kl, forward_kl_closed),
     "rkl": (reverse_kl, reverse_kl_closed),
     "ab": (alpha_beta, alpha_beta_closed),
@@ -38,7 +39,7 @@ def amid(
     teacher_logits_NV: Tensor,
     alpha: float = -5.0,
     lam: float = 0.1,
-    divergence: str = "kl",
+    measure: str = "kl",
 ) -> Tensor:
     """AMiD (arXiv 2510.15982): D(p, r) with r the alpha-mixture of teacher and student.
 
@@ -47,35 +48,47 @@ def amid(
         teacher_logits_NV: [N, V] logits of the teacher, which receives none.
         alpha: shape of the path between the models; -1 arithmetic, 1 geometric, 3 harmonic mean.
         lam: weight of the teacher, from 0 (r = q) to below 1.
-        divergence: ``kl`` KL(p || r), ``rkl`` KL(r || p), or ``ab`` with its defaults (the paper's main table).
+        measure: ``kl`` KL(p || r), ``rkl`` KL(r || p), or ``ab`` with its defaults (the paper's main table).
 
     Returns:
         [N] values in nats.
 
     Raises:
-        UserError: the shapes differ, an option is out of range, or the divergence is unknown.
+        UserError: the shapes differ, an option is out of range, or the measure is unknown.
     """
     check_same_shape(student_logits_NV, teacher_logits_NV)
     check_number("alpha of amid", alpha, -100, 100)
     if not 0 <= lam < 1:
         raise UserError(f"lam of amid is {lam}, expected at least 0 and below 1")
-    if divergence not in DIVERGENCES:
-        raise UserError(f"unknown divergence of amid {divergence!r}: {did_you_mean(divergence, DIVERGENCES)}")
+    if measure not in MEASURES:
+        raise UserError(f"unknown measure of amid {measure!r}: {did_you_mean(measure, MEASURES)}")
     log_q = at_least_fp32(student_logits_NV).log_softmax(dim=-1)
     log_p = at_least_fp32(teacher_logits_NV.detach()).log_softmax(dim=-1)
+    log_r = _assistant(log_p, log_q, alpha, lam)
+    return MEASURES[measure][0](log_r, teacher_logits_NV)
+
+
+def _assistant(log_p_NV: Tensor, log_q_NV: Tensor, alpha: float, lam: float) -> Tensor:
+    """log r, up to a constant of each row."""
     if lam == 0:
-        log_r = log_q
-    elif alpha == 1:
-        log_r = lam * log_p + (1 - lam) * log_q
+        return log_q_NV
+    g = (1 - alpha) / 2
+    if g > 0:
+        return logaddexp(math.log(lam) + g * log_p_NV, math.log1p(-lam) + g * log_q_NV) / g
+    # Geometric and harmonic means rule out whatever one of the models rules out. Filled in before the powers, which
+    # would be infinite there, and their gradient not a number.
+    ruled_out = (log_p_NV == -torch.inf) | (log_q_NV == -torch.inf)
+    log_p_NV, log_q_NV = log_p_NV.masked_fill(ruled_out, 0.0), log_q_NV.masked_fill(ruled_out, 0.0)
+    if g == 0:
+        log_r_NV = lam * log_p_NV + (1 - lam) * log_q_NV
     else:
-        g = (1 - alpha) / 2
-        log_r = torch.logaddexp(math.log(lam) + g * log_p, math.log1p(-lam) + g * log_q) / g
-    return DIVERGENCES[divergence][0](log_r, teacher_logits_NV)
+        log_r_NV = logaddexp(math.log(lam) + g * log_p_NV, math.log1p(-lam) + g * log_q_NV) / g
+    return log_r_NV.masked_fill(ruled_out, -torch.inf)
 
 
-def amid_closed(rows: Rows, alpha: float = -5.0, lam: float = 0.1, divergence: str = "kl") -> Tensor:
+def amid_closed(rows: Rows, alpha: float = -5.0, lam: float = 0.1, measure: str = "kl") -> Tensor:
     """``amid``: with G = dD/d(logits of r), dD/dlog q = c G, c = (1 - lam) q^g / (lam p^g + (1 - lam) q^g)."""
-    closed = DIVERGENCES[divergence][1]
+    closed = MEASURES[measure][1]
     if lam == 0:
         return closed(rows)
     share: Tensor | None = None

@@ -31,6 +31,14 @@ def expectation(p_NV: Tensor, values_NV: Tensor) -> Tensor:
     return (p_NV * values_NV.masked_fill(p_NV == 0, 0.0)).sum(dim=-1)
 
 
+def logaddexp(left: Tensor, right: Tensor) -> Tensor:
+    """log(exp(left) + exp(right)), where two entries of -inf give -inf and a gradient of 0 rather than of NaN."""
+    neither = (left == -torch.inf) & (right == -torch.inf)
+    return torch.logaddexp(left.masked_fill(neither, 0.0), right.masked_fill(neither, 0.0)).masked_fill(
+        neither, -torch.inf
+    )
+
+
 def softmax_from(logits_NV: Tensor, lse_N1: Tensor) -> Tensor:
     """softmax by the very expression that autograd uses for the gradient of logsumexp."""
     return (logits_NV - lse_N1).exp()

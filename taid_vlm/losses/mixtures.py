@@ -20,6 +20,7 @@ from taid_vlm.losses.divergences import (
     expectation,
     forward_kl,
     forward_kl_closed,
+    logaddexp,
     reverse_kl,
     reverse_kl_closed,
 )
@@ -107,7 +108,7 @@ def _with_mixture(student_NV: Tensor, teacher_NV: Tensor, teacher_weight: float)
     check_same_shape(student_NV, teacher_NV)
     log_q = at_least_fp32(student_NV).log_softmax(dim=-1)
     log_p = at_least_fp32(teacher_NV.detach()).log_softmax(dim=-1)
-    log_m = torch.logaddexp(log_p + math.log(teacher_weight), log_q + math.log1p(-teacher_weight))
+    log_m = logaddexp(log_p + math.log(teacher_weight), log_q + math.log1p(-teacher_weight))
     return log_q, log_p, log_m
 
 
