@@ -19,7 +19,7 @@ from taid_vlm.losses.contrastive import distillm2
 from taid_vlm.losses.curriculum import CurriculumTemperature, reversal_at, tempered_kl
 from taid_vlm.losses.decoupled import dkd
 from taid_vlm.losses.divergences import cross_entropy, forward_kl, reverse_kl, total_variation
-from taid_vlm.losses.figures import head_and_tail_mass
+from taid_vlm.losses.figures import head_and_tail_mass, means
 from taid_vlm.losses.fused import distillation_loss
 from taid_vlm.losses.mixtures import jensen_shannon, skew_forward_kl, skew_reverse_kl
 from taid_vlm.losses.objective import LOSS_NAMES, LossOutput, LossSpec
@@ -43,6 +43,7 @@ __all__ = [
     "head_and_tail_mass",
     "jensen_shannon",
     "linear_t",
+    "means",
     "reversal_at",
     "reverse_kl",
     "skew_forward_kl",

@@ -1,5 +1,7 @@
 """Head and tail mass of the student (Table 3 of arXiv 2501.16937): mode averaging and mode collapse made visible."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,18 @@ def head_and_tail_mass(logits_NV: Tensor) -> tuple[Tensor, Tensor]:
     tail = max(1, int(vocabulary * TAIL_SHARE))
     tail_N = p_NV.topk(tail, dim=-1, largest=False, sorted=False).values.sum(-1)
     return head_N, tail_N
+
+
+def means(sums: Mapping[str, float], rows: float) -> dict[str, float]:
+    """Sums of ``LossOutput`` over some batches as means per row: the masses by the rows they were taken at."""
+    sampled = sums.get("mass_rows", 0.0)
+    found = {}
+    for name, value in sums.items():
+        if name in ("head_mass", "tail_mass"):
+            found[name] = value / max(sampled, 1.0)
+        elif name != "mass_rows":
+            found[name] = value / max(rows, 1.0)
+    return found
 
 
 def sample_places(rows: int, wanted: int) -> range:

@@ -24,7 +24,8 @@ from taid_vlm.losses.objective import LossOutput, LossSpec
 from taid_vlm.losses.plain import plain_loss
 
 IMPLEMENTATIONS = ("fused", "plain")
-CHUNK_BYTES = 128 * 2**20
+CHUNK_BYTES = {"cpu": 128 * 2**20}
+CHUNK_BYTES_ELSEWHERE = 2**30
 
 
 def distillation_loss(
@@ -46,7 +47,7 @@ def distillation_loss(
     student_written_N: Tensor | None = None,
     temperature: Tensor | None = None,
     mass_rows: int = 0,
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,
     implementation: str = "fused",
     non_finite: str = "return",
 ) -> LossOutput:
@@ -67,10 +68,10 @@ def distillation_loss(
         student_written_N: [N] booleans for ``distillm2``: rows of answers that the student wrote.
         temperature: scalar tensor for ``ctkd``; its gradient comes back unreversed (``CurriculumTemperature`` reverses).
         mass_rows: take head and tail mass of the student at about so many rows; 0 for none.
-        chunk_bytes: budget of all temporary memory of the size of logits, 128 MiB when left out: three quarters for
-            the logits of a chunk, which become their gradient in place, the rest for tiles of it. A chunk has at
-            least one row, whatever the budget. With few rows per chunk the head's gradient is read and written often:
-            raise it on a large GPU.
+        chunk_bytes: budget of all temporary memory of the size of logits, 128 MiB on a CPU and 1 GiB elsewhere when
+            left out: three quarters for the logits of a chunk, which become their gradient in place, the rest for
+            tiles of it. A chunk has at least one row, whatever the budget. With few rows per chunk the head's
+            gradient is read and written often.
         implementation: "fused", or "plain" for all logits at once with autograd.
         non_finite: "return" gives a non-finite loss back, for a training loop to skip; "raise" looks (on a GPU that
             waits for the result) and says where it came from.
@@ -89,6 +90,8 @@ def distillation_loss(
     ):
         if value not in known:
             raise UserError(f"unknown {what} {value!r}: {did_you_mean(value, known)}")
+    if chunk_bytes is None:
+        chunk_bytes = CHUNK_BYTES.get(student_hidden_NH.device.type, CHUNK_BYTES_ELSEWHERE)
     if chunk_bytes < 1:
         raise UserError(f"chunk_bytes is {chunk_bytes}, expected a positive number of bytes")
     if (teacher_hidden_ND is None) != (teacher_head_UD is None):

@@ -138,19 +138,3 @@ def cut_layers(model: nn.Module, keep: list[int]) -> None:
     config.num_hidden_layers = len(keep)
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[i] for i in keep]
-
-
-def check_head(model: Any) -> None:
-    """Refuse heads whose logits are more than ``hidden @ weight.T + bias``.
-
-    Raises:
-        UserError: the model scales or caps its logits, which the fused loss does not apply.
-    """
-    config = model.config
-    for name, neutral in (("final_logit_softcapping", None), ("logit_scale", 1.0), ("logits_scaling", 1.0)):
-        value = getattr(config, name, neutral)
-        if value not in (None, neutral):
-            raise UserError(
-                f"{type(model).__name__} applies {name} = {value} to its logits, which the distillation loss does not support; "
-                f"choose a language model without it (Llama, SmolLM2, Qwen2, Qwen3, Mistral, Phi-3)"
-            )

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.models.language_model import backbone_of, check_head
+from taid_vlm.models.language_model import backbone_of
+from taid_vlm.models.logit_scaling import find_logit_scaling
 from taid_vlm.models.vision_encoder import VisionEncoder
 
 
@@ -43,7 +44,7 @@ class Student(nn.Module):
     """A vision-language model, or a plain language model when there is no encoder.
 
     Raises:
-        UserError: parts that do not belong together, or a head with logit scaling.
+        UserError: parts that do not belong together, or logits that are not those of the head, scaled or capped.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Student(nn.Module):
         super().__init__()
         if (vision_encoder is None) != (projector is None) or (projector is None) != (image_token_id is None):
             raise UserError("vision_encoder, projector and image_token_id come together or not at all")
-        check_head(language_model)
+        self.logit_scaling = find_logit_scaling(language_model)
         self.vision_encoder = vision_encoder
         self.projector = projector
         self.language_model = language_model
@@ -100,7 +101,7 @@ class Student(nn.Module):
 
     def forward(self, inputs: ModelInputs) -> Tensor:
         """Logits ``[R, V]`` at the answer rows; training goes through :meth:`hidden` and the fused loss instead."""
-        return self.head(self.hidden(inputs))
+        return self.logit_scaling(self.head(self.hidden(inputs)))
 
     def train(self, mode: bool = True) -> "Student":
         """Training mode for parts that learn; frozen parts stay in evaluation mode (batch norm, dropout)."""

@@ -59,13 +59,38 @@ class DataSpec(Strict):
     )
 
 
-class LossConfig(Strict):
-    """The objective; see the page on losses for each method's source."""
+class TemperatureSpec(Strict):
+    """The temperature of ctkd, 1 + 20 sigmoid(theta), which is trained against the student."""
 
-    name: str = Field("taid", description="exact name of a loss: sft, kl, taid")
-    ce_weight: float = Field(
-        0.0, ge=0, description="weight of the cross-entropy on the labels beside the distillation loss"
+    lr: float | None = Field(None, gt=0, description="learning rate of theta; training.lr when left out")
+    start: float = Field(1.0, description="theta before training; 1 is a temperature of about 15.6")
+    ramp_steps: int | None = Field(
+        None, ge=0, description="steps until its gradient is wholly reversed; a 24th of the run when left out"
     )
+
+
+class LossConfig(Strict):
+    """The objective; see docs/losses.md for each method's source, options and defaults."""
+
+    name: str = Field(
+        "taid",
+        description="exact name of a loss: sft, taid, kl, rkl, tvd, jsd, adaptive_kl, sfkl, srkl, ctkd, dkd, ab, "
+        "amid, todi, distillm2",
+    )
+    divergence: str = Field(
+        "", description="for taid: what is measured between student and target, kl when left out, or rkl, tvd, ..."
+    )
+    options: dict[str, float | str] = Field(
+        {}, description="options of the divergence by their names, for example {beta: 0.5} of jsd"
+    )
+    semantics: Literal["paper", "reference"] = Field(
+        "paper", description="paper: as each method's own paper says; reference: as the TAID authors' code computes"
+    )
+    kd_weight: float | None = Field(None, ge=0, description="weight of the distillation loss; 1 but for sft")
+    ce_weight: float | None = Field(
+        None, ge=0, description="weight of the cross-entropy on the labels; 0 but for sft, where it is 1"
+    )
+    temperature: TemperatureSpec = Field(TemperatureSpec(), description="of ctkd")
     schedule: Literal["adaptive", "linear", "exponential", "constant"] = Field(
         "adaptive", description="how t of TAID rises"
     )
@@ -76,16 +101,31 @@ class LossConfig(Strict):
     )
     alpha_total: float | None = Field(None, ge=0, description="rate per run: alpha = alpha_total / steps")
     beta: float = Field(0.99, ge=0, lt=1, description="momentum of the relative change of the loss")
-    signal: Literal["kl", "cross_entropy"] = Field(
-        "kl", description="what drives t: KL(p_t || student), or the official code's CE"
+    signal: Literal["kl", "cross_entropy"] | None = Field(
+        None,
+        description="what drives t: kl(p_t || student), or the cross_entropy of the TAID authors' code; by semantics "
+        "when left out",
     )
-    chunk_mb: int = Field(64, ge=1, description="memory for logits in MB; rows are processed in chunks that fit")
+    mass_rows: int = Field(
+        4, ge=0, description="rows of a batch at which the student's head and tail mass is taken; 0 for none"
+    )
+    chunk_mb: int | None = Field(
+        None,
+        ge=1,
+        description="memory for logits in MiB, in chunks of rows that fit; 128 on a CPU and 1024 elsewhere when left out",
+    )
 
     @model_validator(mode="after")
     def _one_alpha(self) -> "LossConfig":
         if self.alpha is not None and self.alpha_total is not None:
             raise ValueError("give alpha or alpha_total, not both")
         return self
+
+    @property
+    def clock_signal(self) -> str:
+        """The name of the figure that drives t."""
+        usual = "cross_entropy" if self.semantics == "reference" else "kl"
+        return "ce_target" if (self.signal or usual) == "cross_entropy" else "kl_target"
 
 
 class TrainingSpec(Strict):

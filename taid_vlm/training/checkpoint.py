@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import new_folder, require_space
@@ -34,6 +35,7 @@ def save_checkpoint(
     clock: TAIDClock,
     progress: Progress,
     keep_last: int,
+    temperature: nn.Module | None = None,
 ) -> None:
     """Write ``<folder>/step-NNNNNN`` at once and remove older ones beyond ``keep_last``.
 
@@ -48,6 +50,7 @@ def save_checkpoint(
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "clock": clock.state_dict(),
+        "temperature": None if temperature is None else temperature.state_dict(),
         "progress": vars(progress),
         "torch_rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -66,7 +69,12 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(
-    path: Path, student: Student, optimizer: torch.optim.Optimizer, schedule: Any, clock: TAIDClock
+    path: Path,
+    student: Student,
+    optimizer: torch.optim.Optimizer,
+    schedule: Any,
+    clock: TAIDClock,
+    temperature: nn.Module | None = None,
 ) -> Progress:
     """Put everything back as it was.
 
@@ -88,6 +96,8 @@ def load_checkpoint(
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     clock.load_state_dict(state["clock"])
+    if temperature is not None:
+        temperature.load_state_dict(state["temperature"])
     torch.set_rng_state(state["torch_rng"])
     if state["cuda_rng"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda_rng"])

@@ -14,19 +14,18 @@ from accelerate.utils import set_seed
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm.data import PairedBatch, StepOrder, make_loader
+from taid_vlm.losses import means
 from taid_vlm.models.saved import save_student
 from taid_vlm.models.trained_parts import parameters_by_part
 from taid_vlm.recipe import Recipe, dump_recipe
 from taid_vlm.training.card import model_card, versions
 from taid_vlm.training.checkpoint import Progress, complete_checkpoints, load_checkpoint, save_checkpoint
 from taid_vlm.training.features import FeatureStore
-from taid_vlm.training.inputs import model_inputs
 from taid_vlm.training.log import RunLog
 from taid_vlm.training.optimizer import make_optimizer, make_schedule
 from taid_vlm.training.precision import choose_precision
 from taid_vlm.training.setup import Setup, prepare
-from taid_vlm.training.step import DistillationStep
-from taid_vlm.training.teacher_cache import autocast
+from taid_vlm.training.step import DistillationStep, loss_of, reversal_of
 from taid_vlm.training.validation import validate
 
 
@@ -76,16 +75,19 @@ class _Run:
 
     def __init__(self, recipe: Recipe, run_dir: Path, accelerator: Accelerator, setup: Setup) -> None:
         self.recipe, self.run_dir, self.accelerator, self.setup = recipe, run_dir, accelerator, setup
-        self.optimizer = make_optimizer(setup.student, recipe)
+        module = DistillationStep(setup.student, setup.spec, setup.vocabulary, recipe.loss).to(accelerator.device)
+        self.temperature = module.temperature
+        self.optimizer = make_optimizer(setup.student, recipe, self.temperature)
         self.schedule = make_schedule(self.optimizer, recipe)
         self.progress = Progress()
         checkpoints = complete_checkpoints(run_dir / "checkpoints")
         if checkpoints:
-            self.progress = load_checkpoint(checkpoints[-1], setup.student, self.optimizer, self.schedule, setup.clock)
+            self.progress = load_checkpoint(
+                checkpoints[-1], setup.student, self.optimizer, self.schedule, setup.clock, self.temperature
+            )
         self.log = RunLog(
             run_dir, accelerator, recipe.training.steps, recipe.training.log_every, self.progress.log_bytes
         )
-        module = DistillationStep(setup.student, setup.spec, setup.vocabulary, recipe.loss.chunk_mb * 2**20)
         self.module: Any = accelerator.prepare_model(module)
         self.optimizer = accelerator.prepare_optimizer(self.optimizer)
         self.last_figures: dict[str, float] = {}
@@ -141,35 +143,27 @@ class _Run:
             with self.accelerator.no_sync(self.module) if waits else contextlib.nullcontext():
                 for name, value in self._forward_backward(batch, max(rows, 1.0)).items():
                     totals[name] = totals.get(name, 0.0) + value
-        self._update({name: self._sum(value) / max(rows, 1.0) for name, value in totals.items()}, rows, batches, start)
+        everywhere = {name: self._sum(value) for name, value in totals.items()}
+        self._update(means(everywhere, rows), rows, batches, start)
 
     def _forward_backward(self, batch: PairedBatch, rows: float) -> dict[str, float]:
-        device, setup = self.accelerator.device, self.setup
-        inputs = model_inputs(batch, batch.student, setup.processor, setup.store).to(device)
-        hidden = setup.teacher_hidden(batch, device)
-        teacher = (
-            (setup.teacher.head_weight, setup.teacher.head_bias)
-            if setup.teacher and hidden is not None
-            else (None, None)
-        )
-        with autocast(device, setup.precision):
-            out = self.module(inputs, batch.labels.to(device), setup.clock.t, hidden, *teacher)
+        reversal = reversal_of(self.recipe.loss, self.progress.step, self.recipe.training.steps)
+        out = loss_of(self.setup, self.module, batch, self.accelerator.device, self.setup.clock.t, reversal)
         # Data-parallel training averages over processes; the loss is a sum over the rows of all of them.
         self.accelerator.backward(out.loss * (self.accelerator.num_processes / rows))
         return {"loss": float(out.loss.detach()), **{name: float(value) for name, value in out.sums.items()}}
 
-    def _update(self, means: dict[str, float], rows: float, batches: list[PairedBatch], start: float) -> None:
+    def _update(self, figures: dict[str, float], rows: float, batches: list[PairedBatch], start: float) -> None:
         progress, clock = self.progress, self.setup.clock
         norm = float(self.accelerator.clip_grad_norm_(self._learning(), self.recipe.training.max_grad_norm))
         t = clock.t
-        sound = rows > 0 and math.isfinite(means["loss"]) and math.isfinite(norm)
+        sound = rows > 0 and math.isfinite(figures["loss"]) and math.isfinite(norm)
         if sound:
             self.optimizer.step()
         self.optimizer.zero_grad()
         rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         self.schedule.step()
-        signal = "kl_target" if self.recipe.loss.signal == "kl" else "ce_target"
-        clock.update(means.get(signal, means["loss"]) if sound else None, progress.step)
+        clock.update(figures.get(self.recipe.loss.clock_signal, figures["loss"]) if sound else None, progress.step)
         progress.step += 1
         progress.dropped += int(self._sum(float(sum(len(batch.dropped) for batch in batches))))
         progress.skipped_in_a_row = 0 if sound else progress.skipped_in_a_row + 1
@@ -180,9 +174,11 @@ class _Run:
             )
         seconds = time.perf_counter() - start
         tokens = sum(int(batch.student.attention_mask.sum()) for batch in batches) * self.accelerator.num_processes
-        figures = {**means, "grad_norm": norm, "rows": rows}
+        figures = {**figures, "grad_norm": norm, "rows": rows}
         if self.recipe.loss.name == "taid":
             figures |= {"t": t, "momentum": clock.momentum}
+        if self.temperature is not None:
+            figures["temperature"] = float(self.temperature(0.0).detach())
         figures |= {f"lr_{name}": rate for name, rate in rates.items()}
         figures |= {"dropped": float(progress.dropped), "skipped": float(clock.skipped)}
         self.log.step(progress.step, figures, {"seconds": seconds, "tokens_per_second": tokens / seconds})
@@ -198,6 +194,7 @@ class _Run:
             self.setup.clock,
             self.progress,
             self.recipe.training.keep_last,
+            self.temperature,
         )
 
     def _sum(self, value: float) -> float:

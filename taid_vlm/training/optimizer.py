@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from taid_vlm.models.student import Student
@@ -10,8 +11,11 @@ from taid_vlm.models.trained_parts import PARTS
 from taid_vlm.recipe.schema import Recipe
 
 
-def make_optimizer(student: Student, recipe: Recipe) -> torch.optim.AdamW:
-    """Groups by part and by decay: matrices decay, vectors (norms, biases) do not."""
+def make_optimizer(student: Student, recipe: Recipe, temperature: nn.Module | None = None) -> torch.optim.AdamW:
+    """Groups by part and by decay: matrices decay, vectors (norms, biases) do not.
+
+    ``temperature`` is CTKD's: a group of its own, never decayed.
+    """
     training = recipe.training
     groups = []
     for part in PARTS:
@@ -24,6 +28,11 @@ def make_optimizer(student: Student, recipe: Recipe) -> torch.optim.AdamW:
             chosen = [p for p in learning if (p.ndim >= 2) == matrices]
             if chosen:
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay, "name": part})
+    if temperature is not None:
+        rate = recipe.loss.temperature.lr or training.lr
+        groups.append(
+            {"params": list(temperature.parameters()), "lr": rate, "weight_decay": 0.0, "name": "temperature"}
+        )
     return torch.optim.AdamW(groups, lr=training.lr, betas=training.betas)
 
 

@@ -19,7 +19,7 @@ from taid_vlm.models.processor import Processor
 from taid_vlm.models.student import Student
 from taid_vlm.models.teacher import Teacher, teacher_from_language_model, teacher_from_saved
 from taid_vlm.models.vocabulary import shared_vocabulary
-from taid_vlm.recipe.schema import Recipe, TeacherSpec
+from taid_vlm.recipe.schema import LossConfig, Recipe, TeacherSpec
 from taid_vlm.training.features import FeatureStore
 from taid_vlm.training.inputs import model_inputs
 from taid_vlm.training.teacher_cache import TeacherCache, autocast
@@ -63,7 +63,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
     Raises:
         UserError: anything in the recipe, the data or the models that cannot work.
     """
-    spec = LossSpec.of(recipe.loss.name, ce_weight=recipe.loss.ce_weight or None)
+    spec = _spec(recipe.loss)
     clock = _clock(recipe)
     if spec.name == "taid":
         for warning in clock.warnings():
@@ -91,6 +91,17 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
             part.decode_pictures = store is None or teacher_looks
     return Setup(
         student, processor, teacher, train, validation, store, shared, cache, vocabulary, spec, clock, precision
+    )
+
+
+def _spec(loss: LossConfig) -> LossSpec:
+    return LossSpec.of(
+        loss.name,
+        loss.kd_weight,
+        loss.ce_weight,
+        divergence=loss.divergence,
+        semantics=loss.semantics,
+        **loss.options,
     )
 
 

@@ -1,9 +1,29 @@
 """The module that is trained: student and loss in one forward, so that a sharded head is gathered there."""
 
+from dataclasses import dataclass
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
-from taid_vlm.losses import LossOutput, LossSpec, distillation_loss
+from taid_vlm.data import PairedBatch
+from taid_vlm.losses import CurriculumTemperature, LossOutput, LossSpec, distillation_loss, reversal_at
+from taid_vlm.models.logit_scaling import LogitScaling
 from taid_vlm.models.student import ModelInputs, Student
+from taid_vlm.recipe.schema import LossConfig
+from taid_vlm.training.inputs import model_inputs
+from taid_vlm.training.setup import Setup
+from taid_vlm.training.teacher_cache import autocast
+
+
+@dataclass(frozen=True)
+class TeacherRows:
+    """The teacher at the answer rows of a batch."""
+
+    hidden: Tensor  # [R, D]
+    head: Tensor  # [U, D]
+    bias: Tensor | None  # [U]
+    scaling: LogitScaling
 
 
 class DistillationStep(nn.Module):
@@ -11,34 +31,64 @@ class DistillationStep(nn.Module):
 
     Args:
         vocabulary: ids that both models share; None without a teacher.
-        chunk_bytes: memory for logits.
+        config: memory for logits, rows of the masses, and the start of the temperature.
     """
 
-    def __init__(self, student: Student, spec: LossSpec, vocabulary: int | None, chunk_bytes: int) -> None:
+    def __init__(self, student: Student, spec: LossSpec, vocabulary: int | None, config: LossConfig) -> None:
         super().__init__()
-        self.student, self.spec, self.vocabulary, self.chunk_bytes = student, spec, vocabulary, chunk_bytes
+        self.student, self.spec, self.vocabulary = student, spec, vocabulary
+        self.chunk_bytes = None if config.chunk_mb is None else config.chunk_mb * 2**20
+        self.mass_rows = config.mass_rows
+        # Beside the student, not in it: a method's state is no part of the model that is saved.
+        self.temperature = CurriculumTemperature(start=config.temperature.start) if spec.trains_temperature else None
 
     def forward(
-        self,
-        inputs: ModelInputs,
-        labels: Tensor,
-        t: float,
-        teacher_hidden: Tensor | None = None,
-        teacher_head: Tensor | None = None,
-        teacher_bias: Tensor | None = None,
+        self, inputs: ModelInputs, labels: Tensor, t: float, teacher: TeacherRows | None = None, reversal: float = 1.0
     ) -> LossOutput:
-        """Loss summed over the batch's rows; see :func:`distillation_loss`."""
-        head = self.student.head
+        """Loss summed over the batch's rows; see :func:`distillation_loss`. ``reversal`` is CTKD's lambda."""
+        head, scaling = self.student.head, self.student.logit_scaling
+        given: dict[str, Any] = {}
+        if teacher is not None:
+            given = {
+                "teacher_hidden_ND": teacher.hidden,
+                "teacher_head_UD": teacher.head,
+                "teacher_bias": teacher.bias,
+                "teacher_scale": teacher.scaling.scale,
+                "teacher_softcap": teacher.scaling.softcap,
+                "vocabulary": self.vocabulary,
+            }
         return distillation_loss(
             self.student.hidden(inputs),
             head.weight,
             labels,
             spec=self.spec,
             t=t,
-            teacher_hidden_ND=teacher_hidden,
-            teacher_head_UD=teacher_head,
-            teacher_bias=teacher_bias,
             student_bias=head.bias,
-            vocabulary=self.vocabulary if teacher_hidden is not None else None,
+            student_scale=scaling.scale,
+            student_softcap=scaling.softcap,
+            temperature=None if self.temperature is None else self.temperature(reversal),
+            mass_rows=self.mass_rows,
             chunk_bytes=self.chunk_bytes,
+            **given,
         )
+
+
+def loss_of(
+    setup: Setup, module: nn.Module, batch: PairedBatch, device: torch.device, t: float, reversal: float = 1.0
+) -> LossOutput:
+    """Loss of a batch, summed over its rows, in the precision of the run."""
+    inputs = model_inputs(batch, batch.student, setup.processor, setup.store).to(device)
+    hidden = setup.teacher_hidden(batch, device)
+    teacher = None
+    if setup.teacher is not None and hidden is not None:
+        teacher = TeacherRows(
+            hidden, setup.teacher.head_weight, setup.teacher.head_bias, setup.teacher.model.logit_scaling
+        )
+    with autocast(device, setup.precision):
+        return module(inputs, batch.labels.to(device), t, teacher, reversal)
+
+
+def reversal_of(config: LossConfig, step: int, steps: int) -> float:
+    """CTKD's lambda at a step. Its paper ramps over 10 of 240 epochs, so a 24th of a run is the usual share."""
+    ramp = config.temperature.ramp_steps
+    return reversal_at(step, -(-steps // 24) if ramp is None else ramp)

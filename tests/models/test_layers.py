@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.models.language_model import check_head, cut_layers, layers_to_keep, load_language_model
+from taid_vlm.models.language_model import cut_layers, layers_to_keep, load_language_model
 from taid_vlm.models.specs import LanguageModelSpec
 from tests.tiny.language_model import save_tiny_llama, tiny_llama
 
@@ -83,12 +83,3 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
         load(tmp_path / "empty")
     with pytest.raises(UserError, match=r"GGUF file not found: .*x\.gguf"):
         load(tmp_path / "empty", gguf_file="x.gguf")
-
-
-@pytest.mark.parametrize(("name", "value"), [("final_logit_softcapping", 30.0), ("logit_scale", 0.25)])
-def test_heads_with_more_than_a_product_are_refused(name: str, value: float) -> None:
-    model = tiny_llama()
-    check_head(model)
-    setattr(model.config, name, value)
-    with pytest.raises(UserError, match=f"{name} = {value}"):
-        check_head(model)

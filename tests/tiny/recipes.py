@@ -1,5 +1,6 @@
-"""Recipes over tiny parts."""
+"""Recipes over tiny parts, and what their runs logged."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +26,17 @@ def tiny_recipe(language_model: Path, easy_vqa: Path, **changes: Any) -> Recipe:
         "training": {"steps": 8, "batch_size": 4, "lr": 5e-3, "checkpoint_every": 2, "precision": "fp32"},
     }
     return Recipe.model_validate({**content, **changes})
+
+
+def distil(language_model: Path, easy_vqa: Path, checkpoint: Path, cache: bool = True, **changes: Any) -> Recipe:
+    """The tiny recipe with a teacher; ``changes`` replace top-level keys."""
+    content = {
+        "teacher": {"checkpoint": str(checkpoint), "cache": {"enabled": cache}},
+        "loss": {"name": "taid", "alpha_total": 20.0},
+    }
+    return tiny_recipe(language_model, easy_vqa, **{**content, **changes})
+
+
+def logged_steps(run_dir: Path) -> list[dict[str, Any]]:
+    """The figures of each training step."""
+    return [row for row in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines()) if "loss" in row]

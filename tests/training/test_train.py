@@ -1,6 +1,5 @@
 """Training end to end on tiny parts: it learns, distils, resumes to the same bits, and counts what is bad."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,33 +13,11 @@ from taid_vlm.models import load_student
 from taid_vlm.recipe import Recipe
 from taid_vlm.training import loop, train
 from tests.tiny.data import write_easy_vqa
-from tests.tiny.recipes import tiny_recipe
-
-
-def rows(run_dir: Path) -> list[dict[str, Any]]:
-    return [row for row in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines()) if "loss" in row]
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory, language_model: Path, easy_vqa: Path) -> Path:
-    folder = tmp_path_factory.mktemp("teacher")
-    base = tiny_recipe(language_model, easy_vqa)
-    student = base.student.model_copy(
-        update={"language_model": base.student.language_model.model_copy(update={"layers": None})}
-    )
-    return train(tiny_recipe(language_model, easy_vqa, student=student.model_dump()), folder / "run")
-
-
-def distil(language_model: Path, easy_vqa: Path, checkpoint: Path, cache: bool = True, **changes: Any) -> Recipe:
-    content = {
-        "teacher": {"checkpoint": str(checkpoint), "cache": {"enabled": cache}},
-        "loss": {"name": "taid", "alpha_total": 20.0},
-    }
-    return tiny_recipe(language_model, easy_vqa, **{**content, **changes})
+from tests.tiny.recipes import distil, logged_steps, tiny_recipe
 
 
 def test_the_loss_falls_and_the_saved_student_answers(teacher: Path) -> None:
-    log = rows(teacher.parent)
+    log = logged_steps(teacher.parent)
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
     loaded = load_student(teacher)
     assert loaded.parameters_total > 0
@@ -48,7 +25,7 @@ def test_the_loss_falls_and_the_saved_student_answers(teacher: Path) -> None:
 
 def test_t_rises_and_stays_in_its_bounds(tmp_path: Path, language_model: Path, easy_vqa: Path, teacher: Path) -> None:
     train(distil(language_model, easy_vqa, teacher), tmp_path / "run")
-    path = [row["t"] for row in rows(tmp_path / "run")]
+    path = [row["t"] for row in logged_steps(tmp_path / "run")]
     assert path == sorted(path)
     assert path[0] == 0.4
     assert 0.4 < path[-1] <= 1.0
@@ -58,14 +35,14 @@ def test_taid_at_t_1_is_kl(tmp_path: Path, language_model: Path, easy_vqa: Path,
     constant = {"name": "taid", "schedule": "constant", "t_start": 1.0}
     train(distil(language_model, easy_vqa, teacher, loss=constant), tmp_path / "taid")
     train(distil(language_model, easy_vqa, teacher, loss={"name": "kl"}), tmp_path / "kl")
-    for left, right in zip(rows(tmp_path / "taid"), rows(tmp_path / "kl"), strict=True):
+    for left, right in zip(logged_steps(tmp_path / "taid"), logged_steps(tmp_path / "kl"), strict=True):
         assert left["loss"] == pytest.approx(right["loss"], rel=1e-6)
 
 
 def test_cached_and_online_teacher_agree(tmp_path: Path, language_model: Path, easy_vqa: Path, teacher: Path) -> None:
     train(distil(language_model, easy_vqa, teacher), tmp_path / "cached")
     train(distil(language_model, easy_vqa, teacher, cache=False), tmp_path / "online")
-    for left, right in zip(rows(tmp_path / "cached"), rows(tmp_path / "online"), strict=True):
+    for left, right in zip(logged_steps(tmp_path / "cached"), logged_steps(tmp_path / "online"), strict=True):
         assert left["loss"] == pytest.approx(right["loss"], rel=1e-4)
 
 
@@ -102,7 +79,7 @@ def test_micro_batches_do_not_change_the_gradient(
     train(
         distil(language_model, easy_vqa, teacher, training={**settings, "micro_batch_size": micro}), tmp_path / "split"
     )
-    for left, right in zip(rows(tmp_path / "whole"), rows(tmp_path / "split"), strict=True):
+    for left, right in zip(logged_steps(tmp_path / "whole"), logged_steps(tmp_path / "split"), strict=True):
         assert left["loss"] == pytest.approx(right["loss"], rel=1e-4)
         assert left["grad_norm"] == pytest.approx(right["grad_norm"], rel=1e-4)
         assert left["t"] == pytest.approx(right["t"], abs=1e-7)
@@ -112,7 +89,7 @@ def test_validation_leaves_the_run_alone(tmp_path: Path, language_model: Path, e
     settings = {"steps": 6, "batch_size": 4, "lr": 5e-3, "precision": "fp32"}
     train(distil(language_model, easy_vqa, teacher, training=settings), tmp_path / "rare")
     train(distil(language_model, easy_vqa, teacher, training={**settings, "validate_every": 1}), tmp_path / "often")
-    assert rows(tmp_path / "rare") == rows(tmp_path / "often")
+    assert logged_steps(tmp_path / "rare") == logged_steps(tmp_path / "often")
 
 
 def test_a_finished_run_is_not_trained_again_and_another_recipe_is_refused(
@@ -142,9 +119,9 @@ def test_a_broken_picture_is_refused_or_skipped_and_counted(
     train(tiny_recipe(language_model, root, data=skip, training=training), tmp_path / "skip")
     if cached:
         assert "samples are skipped; the first: picture cannot be read" in capfd.readouterr().out
-    assert all(row["loss"] > 0 for row in rows(tmp_path / "skip"))
+    assert all(row["loss"] > 0 for row in logged_steps(tmp_path / "skip"))
     if not cached:
-        assert rows(tmp_path / "skip")[-1]["dropped"] == 3
+        assert logged_steps(tmp_path / "skip")[-1]["dropped"] == 3
 
 
 def test_lora_trains_adapters_only_and_merges_exactly(tmp_path: Path, language_model: Path, easy_vqa: Path) -> None:
