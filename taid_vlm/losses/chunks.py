@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from taid_vlm.losses import triton_tile
 from taid_vlm.losses.columns import Products
 from taid_vlm.losses.figures import sample_places, sampled_mass
 from taid_vlm.losses.inputs import Head, LossInputs
 from taid_vlm.losses.plain import weighted
 from taid_vlm.losses.tile import Tile, sum_names
+from taid_vlm.losses.triton_tile import TritonTile
 
 # Measured on two CPUs: from 1 to 4 MiB per buffer of a tile the time is flat, beyond it the cache is left. On a GPU a
 # tile is one kernel launch per pass, and needs to be large.
@@ -33,9 +35,14 @@ def evaluate(inputs: LossInputs, chunk_bytes: int, wants: tuple[bool, bool, bool
     """Evaluate the objective; only the gradients in ``wants`` are made."""
     student = inputs.student.in_compute_dtype()
     teacher = None if inputs.teacher is None else inputs.teacher.in_compute_dtype()
-    chunk_rows, tile_rows = plan(inputs, student.hidden.dtype, chunk_bytes)
     dtype = _logits_dtype(student, teacher)
-    tile = Tile(inputs, tile_rows, dtype, any(wants))
+    tile: Tile | TritonTile
+    if dtype == torch.float32 and triton_tile.wanted(inputs):
+        chunk_rows = tile_rows = plan_chunk(inputs, student.hidden.dtype, chunk_bytes)
+        tile = TritonTile(inputs, student, teacher, any(wants))
+    else:
+        chunk_rows, tile_rows = plan(inputs, student.hidden.dtype, chunk_bytes)
+        tile = Tile(inputs, tile_rows, dtype, any(wants))
     gradients = _Gradients(inputs, student, wants)
     names = sum_names(inputs)
     totals = torch.zeros(len(names), dtype=dtype, device=student.hidden.device)
@@ -55,20 +62,25 @@ def evaluate(inputs: LossInputs, chunk_bytes: int, wants: tuple[bool, bool, bool
 
 def plan(inputs: LossInputs, compute: torch.dtype, chunk_bytes: int) -> tuple[int, int]:
     """Rows of a chunk and rows of a tile, at least one each, that keep within ``chunk_bytes``."""
-    columns = inputs.student.vocabulary + (inputs.vocabulary if inputs.teacher is not None else 0)
     per_buffer = min(
         TILE_BYTES.get(inputs.student.hidden.device.type, TILE_BYTES_ELSEWHERE),
         int(chunk_bytes * TILE_SHARE) // TILE_BUFFERS,
     )
     logits_bytes = torch.promote_types(compute, torch.float32).itemsize
     tile_rows = max(1, per_buffer // (logits_bytes * inputs.vocabulary))
-    most = max(1, int(chunk_bytes * (1 - TILE_SHARE)) // (compute.itemsize * columns))
+    chunk_rows = plan_chunk(inputs, compute, int(chunk_bytes * (1 - TILE_SHARE)))
+    return chunk_rows, min(tile_rows, chunk_rows)
+
+
+def plan_chunk(inputs: LossInputs, compute: torch.dtype, logits_bytes: int) -> int:
+    """Rows of a chunk, at least one, whose logits of both models keep within ``logits_bytes``."""
+    columns = inputs.student.vocabulary + (inputs.vocabulary if inputs.teacher is not None else 0)
+    most = max(1, logits_bytes // (compute.itemsize * columns))
     if most > 16:
         most -= most % 16  # matrix products like whole blocks
     # Chunks of equal size rather than full ones and a small rest.
     chunks = max(1, -(-inputs.student.rows // most))
-    chunk_rows = min(most, -(-inputs.student.rows // chunks))
-    return max(1, chunk_rows), min(tile_rows, max(1, chunk_rows))
+    return max(1, min(most, -(-inputs.student.rows // chunks)))
 
 
 def _chunks(inputs: LossInputs, student: Head, teacher: Head | None, chunk_rows: int):  # type: ignore[no-untyped-def]

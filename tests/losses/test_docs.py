@@ -1,0 +1,31 @@
+"""The page on losses names every loss, with the options and defaults that the code has."""
+
+import inspect
+import re
+from pathlib import Path
+
+from taid_vlm.losses import LOSS_NAMES
+from taid_vlm.losses.methods import DIVERGENCES
+
+PAGE = (Path(__file__).parents[2] / "docs" / "losses.md").read_text()
+
+
+def test_the_table_of_losses_is_that_of_the_code() -> None:
+    table = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", PAGE.split("## The table")[1].split("Conventions")[0], re.M)
+    assert {name for name, _ in table} == set(LOSS_NAMES)
+    for name, options in table:
+        if name in ("sft", "taid"):
+            continue
+        entry = DIVERGENCES.get(name)
+        defaults = inspect.signature(entry.closed).parameters
+        expected = ", ".join(f"{option} {defaults[option].default}" for option in entry.options)
+        assert options.split(";")[0] == (expected or "none"), name
+        plain = inspect.signature(entry.plain).parameters
+        assert all(plain[option].default == defaults[option].default for option in entry.options), name
+
+
+def test_every_field_that_the_page_mentions_exists() -> None:
+    from taid_vlm.recipe.schema import LossConfig
+
+    block = PAGE.split("```yaml")[1].split("```")[0]
+    assert set(re.findall(r"^  (\w+):", block, re.M)) <= set(LossConfig.model_fields)
