@@ -3,7 +3,10 @@
 import builtins
 import math
 import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from taid_vlm.losses import LossSpec, chunks, distillation_loss, triton_tile
 from tests.losses.cases import STUDENT, assert_equal_outputs, both, case, gradients, rows_per_chunk
 
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 pytest.importorskip("triton", reason="needs Triton")
 if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("needs a CUDA device or TRITON_INTERPRET=1", allow_module_level=True)
@@ -199,6 +203,17 @@ def test_without_triton_it_says_so_once_and_goes_on(monkeypatch: pytest.MonkeyPa
     finally:
         triton_tile._kernels.cache_clear()
     torch.testing.assert_close(output.loss, expected.loss)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+def test_kernels_compile_for_gpus_that_are_not_here(capability: int, tmp_path: Path) -> None:
+    """The interpreter takes what a compiler would refuse, so an A100 and an H100 are compiled for as well."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    command = [sys.executable, str(Path(__file__).parent / "compile_kernels.py"), str(capability)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    assert done.stdout.endswith("compiled\n"), done.stderr[-3000:]
 
 
 def test_the_whole_budget_goes_to_the_logits() -> None:
