@@ -20,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from contestants import OURS, PEERS, Case, Loss, make_case, make_ours, products
+from contestants import OURS, PEERS, Case, Loss, make_case, make_fused, products
 from measure import extra_bytes, hardware, seconds, summary
 from report import print_report, verdicts
 
@@ -101,7 +101,7 @@ def _by_rows(size: dict[str, Any], vocabulary: int, arguments: argparse.Namespac
     found = {}
     for rows in (size["rows"] // 4, size["rows"] // 2, size["rows"], size["rows"] * 2):
         case = _case(size, rows, vocabulary, arguments.device)
-        losses = {"taid, fused": make_ours("taid")}
+        losses = {"taid, fused": make_fused("taid")}
         timings = _times(losses, case, arguments)["taid, fused"]
         found[rows] = {
             "seconds": summary(timings),
@@ -112,7 +112,7 @@ def _by_rows(size: dict[str, Any], vocabulary: int, arguments: argparse.Namespac
 
 def _by_loss(size: dict[str, Any], vocabulary: int, arguments: argparse.Namespace, names: list[str]) -> dict[str, Any]:
     case = _case(size, size["rows"], vocabulary, arguments.device)
-    losses = {name: make_ours(name) for name in names}
+    losses = {name: make_fused(name) for name in names}
     timings = _times(losses, case, arguments, {FLOOR: products(case, _chunk_rows(case))})
     return {name: summary(samples) for name, samples in timings.items()}
 
