@@ -26,8 +26,7 @@ from report import print_report, verdicts
 
 from taid_vlm.common.files import write_atomic
 from taid_vlm.losses import LOSS_NAMES, LossSpec
-from taid_vlm.losses.chunks import plan
-from taid_vlm.losses.fused import CHUNK_BYTES, CHUNK_BYTES_ELSEWHERE
+from taid_vlm.losses.chunks import plan, usual_bytes
 from taid_vlm.losses.inputs import Head, check_inputs
 
 CPU = {"rows": 2048, "vocabularies": [49152, 151936], "width": 576, "teacher_width": 576, "dtype": "float32"}
@@ -125,8 +124,7 @@ def _chunk_rows(case: Case) -> int:
     """Rows per chunk that the fused form takes by itself."""
     student, teacher = Head(case.hidden, case.head), Head(case.teacher_hidden, case.teacher_head)
     inputs = check_inputs(student, teacher, case.labels, None, LossSpec.of("taid"), 0.5)
-    budget = CHUNK_BYTES.get(case.hidden.device.type, CHUNK_BYTES_ELSEWHERE)
-    return plan(inputs, case.hidden.dtype, budget)[0]
+    return plan(inputs, case.hidden.dtype, usual_bytes(inputs))[0]
 
 
 def _agreement(losses: dict[str, Loss], case: Case) -> dict[str, float]:

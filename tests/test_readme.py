@@ -21,6 +21,7 @@ TALK = "data.{}=[{{kind: chatterbot, path: 'asset:chatterbot-corpus', split: {},
 # What is added to a command, by how it begins.
 SHORTER = {
     "taid-vlm train quickstart/taid": ["training.steps=8", "training.warmup_steps=1", PICTURES],
+    "taid-vlm train quickstart/kl": ["training.steps=2", "training.warmup_steps=1", PICTURES],
     "taid-vlm train quickstart/language": [
         "training.steps=4",
         "training.warmup_steps=1",

@@ -17,7 +17,7 @@ from taid_vlm.losses.divergences import (
     forward_kl,
     reverse_kl,
 )
-from taid_vlm.losses.rows import Rows, row_dot
+from taid_vlm.losses.rows import Rows
 
 
 def adaptive_kl(student_logits_NV: Tensor, teacher_logits_NV: Tensor, mu: float = 0.5) -> Tensor:
@@ -69,7 +69,7 @@ def todi(student_logits_NV: Tensor, teacher_logits_NV: Tensor) -> Tensor:
 def adaptive_kl_closed(rows: Rows, mu: float = 0.5) -> Tensor:
     """``adaptive_kl``: w (q - p) + (1 - w) q (log q - log p - KL(q || p))."""
     weight_n = head_weight(rows.p, rows.q, mu)
-    forward_n, reverse_n = row_dot(rows.p, rows.log_ratio), -row_dot(rows.q, rows.log_ratio)
+    forward_n, reverse_n = rows.forward_kl, -rows.dot(rows.q, rows.log_ratio)
     weight_n1, rest_n1 = weight_n.unsqueeze(-1), 1 - weight_n.unsqueeze(-1)
     scaled_p = torch.mul(rows.p, weight_n1, out=rows.new())
     of_q = torch.mul(rows.log_ratio, -rest_n1, out=rows.new()).add_(weight_n1 - rest_n1 * reverse_n.unsqueeze(-1))
@@ -83,7 +83,7 @@ def todi_closed(rows: Rows) -> Tensor:
     of_student = torch.sub(rows.q, torch.mul(of_teacher, rows.q, out=rows.new()), out=rows.new())
     of_teacher.mul_(rows.p)
     slope = of_student.sub_(of_teacher)
-    values_n = -row_dot(slope, rows.log_ratio)
+    values_n = -rows.dot(slope, rows.log_ratio)
     # (1 - w) q (1 - log ratio) - w p = slope - (1 - w) q log ratio
     rest = torch.add(slope, of_teacher, out=of_teacher).mul_(rows.log_ratio)
     rows.keep_log_slope(slope.sub_(rest))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.losses.divergences import at_least_fp32, check_number, check_same_shape, expectation
-from taid_vlm.losses.rows import Rows, row_dot
+from taid_vlm.losses.rows import Rows
 
 
 def alpha_beta(student_logits_NV: Tensor, teacher_logits_NV: Tensor, alpha: float = 0.2, beta: float = 0.7) -> Tensor:
@@ -56,7 +56,7 @@ def alpha_beta_closed(rows: Rows, alpha: float = 0.2, beta: float = 0.7) -> Tens
         rows.keep_log_slope(slope)
         return values_n
     if beta == 0:
-        values_n = row_dot(p, rows.log_ratio) / alpha + (q.sum(-1) - p.sum(-1)) / alpha**2
+        values_n = rows.dot(p, rows.log_ratio) / alpha + (q.sum(-1) - p.sum(-1)) / alpha**2
         rows.keep_log_slope(q.sub_(p).div_(alpha))
         return values_n
     both = torch.mul(rows.log_p, alpha, out=rows.new()).add_(rows.log_q, alpha=beta).exp_()

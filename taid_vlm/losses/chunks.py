@@ -1,5 +1,7 @@
 """The loop over chunks of rows: products, tiles, gradients."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +22,9 @@ TILE_BYTES_ELSEWHERE = 64 * 2**20
 # Buffers of a tile that the greediest closed form takes.
 TILE_BUFFERS = 12
 TILE_SHARE = 0.25
+# Of a chunk when no budget is given. On a CPU more rows save little time, and fewer cost some: the head's gradient is
+# read and written once per chunk.
+USUAL_BYTES, USUAL_ROWS_ON_CPU = 2**30, 512
 
 
 @dataclass
@@ -60,6 +65,15 @@ def evaluate(inputs: LossInputs, chunk_bytes: int, wants: tuple[bool, bool, bool
     return Evaluation(loss, sums, gradients.all(tile.temperature_slope))
 
 
+def usual_bytes(inputs: LossInputs) -> int:
+    """Budget for all temporary memory of the size of logits."""
+    if inputs.student.hidden.device.type != "cpu":
+        return USUAL_BYTES
+    columns = inputs.student.vocabulary + (inputs.vocabulary if inputs.teacher is not None else 0)
+    rows_bytes = USUAL_ROWS_ON_CPU * columns * inputs.student.hidden.dtype.itemsize
+    return min(USUAL_BYTES, math.ceil(rows_bytes / (1 - TILE_SHARE)))
+
+
 def plan(inputs: LossInputs, compute: torch.dtype, chunk_bytes: int) -> tuple[int, int]:
     """Rows of a chunk and rows of a tile, at least one each, that keep within ``chunk_bytes``."""
     per_buffer = min(
@@ -83,7 +97,7 @@ def plan_chunk(inputs: LossInputs, compute: torch.dtype, logits_bytes: int) -> i
     return max(1, min(most, -(-inputs.student.rows // chunks)))
 
 
-def _chunks(inputs: LossInputs, student: Head, teacher: Head | None, chunk_rows: int):  # type: ignore[no-untyped-def]
+def _chunks(inputs: LossInputs, student: Head, teacher: Head | None, chunk_rows: int) -> Iterator[Products]:
     """Products of one chunk after the other, always in the same memory."""
     shared, rows = inputs.vocabulary, student.rows
     first, other = student.columns(0, shared), student.columns(shared, student.vocabulary)
@@ -132,8 +146,10 @@ class _Gradients:
         self.student, self.shared, self.wants = student, inputs.vocabulary, wants
         self.labels_only_rest = bool(inputs.spec.ce_weight)
         dtype, device = torch.promote_types(student.hidden.dtype, torch.float32), student.hidden.device
-        self.hidden = torch.zeros_like(student.hidden) if wants[0] else None
-        self.weight = torch.zeros(student.weight.shape, dtype=dtype, device=device) if wants[1] else None
+        # Written by the first chunk rather than filled: a head is large, and a pass over it costs as much as a product.
+        self.hidden = torch.empty_like(student.hidden) if wants[0] else None
+        self.weight = torch.empty(student.weight.shape, dtype=dtype, device=device) if wants[1] else None
+        self.written = {0: False, self.shared: False}  # by the first of the columns
         self.bias = torch.zeros(student.vocabulary, dtype=dtype, device=device) if wants[2] else None
 
     def add(self, products: Products) -> None:
@@ -150,13 +166,19 @@ class _Gradients:
         if self.hidden is not None:
             self.hidden[which].addmm_(gradient_nC, weight_CH, beta=0 if start == 0 else 1)
         if self.weight is not None:
-            sums_CH = self.weight[start:stop]
+            sums_CH, more = self.weight[start:stop], self.written[start]
+            self.written[start] = True
             if sums_CH.dtype == gradient_nC.dtype:
-                sums_CH.addmm_(gradient_nC.t(), hidden_nH)
-            else:  # the product is made in the compute dtype, but summed in fp32
+                sums_CH.addmm_(gradient_nC.t(), hidden_nH, beta=int(more))
+            elif more:  # the product is made in the compute dtype, but summed in fp32
                 sums_CH += gradient_nC.t() @ hidden_nH
+            else:
+                sums_CH.copy_(gradient_nC.t() @ hidden_nH)
 
     def all(self, temperature_slope: Tensor) -> tuple[Tensor | None, ...]:
         """In the order hidden, weight, bias, temperature; hidden states in fp32 too, for they are to be scaled."""
+        for start, written in self.written.items():
+            if self.weight is not None and not written:
+                self.weight[start : self.shared if start == 0 else None].zero_()
         hidden = None if self.hidden is None else self.hidden.to(torch.promote_types(self.hidden.dtype, torch.float32))
         return hidden, self.weight, self.bias, temperature_slope.clone() if self.wants[3] else None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.losses.divergences import at_least_fp32, check_number, check_same_shape, expectation
-from taid_vlm.losses.rows import Rows, log_softmax_, row_dot
+from taid_vlm.losses.rows import Rows, log_softmax_
 
 
 def tempered_kl(student_logits_NV: Tensor, teacher_logits_NV: Tensor, temperature: Tensor | float) -> Tensor:
@@ -48,12 +48,12 @@ def tempered_kl_closed(rows: Rows) -> Tensor:
     temperature = rows.temperature.detach().to(rows.q.dtype)
     log_q, q = log_softmax_(torch.div(rows.log_q, temperature, out=rows.new()), rows.new())
     log_p, p = log_softmax_(torch.div(rows.log_p, temperature, out=rows.new()), rows.new())
-    kl_n = row_dot(p, log_p.sub_(log_q))
+    kl_n = rows.dot(p, log_p.sub_(log_q))
     # log-probabilities do for logits: a constant of a row is no part of a covariance or of a difference of means.
-    student_n = row_dot(p, rows.log_q) - row_dot(q, rows.log_q)
-    mean_n1 = row_dot(p, rows.log_p).unsqueeze(-1)
+    student_n = rows.dot(p, rows.log_q) - rows.dot(q, rows.log_q)
+    mean_n1 = rows.dot(p, rows.log_p).unsqueeze(-1)
     deviation = torch.sub(rows.log_p, mean_n1, out=log_q)
-    covariance_n = row_dot(torch.mul(p, deviation, out=deviation), rows.log_ratio)
+    covariance_n = rows.dot(torch.mul(p, deviation, out=deviation), rows.log_ratio)
     rows.temperature_slope = 2 * temperature * kl_n + student_n - covariance_n / temperature
     torch.sub(q, p, out=rows.gradient).mul_(temperature)
     return temperature**2 * kl_n

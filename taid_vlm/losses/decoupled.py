@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from taid_vlm.losses.divergences import at_least_fp32, check_number, check_same_shape, expectation
-from taid_vlm.losses.rows import Rows, row_dot
+from taid_vlm.losses.rows import Rows
 
 
 def dkd(
@@ -59,7 +59,7 @@ def dkd_closed(rows: Rows, alpha: float = 1.0, beta: float = 8.0, temperature: f
     log_r, r, q_y, log_q_y, log_not_q = _without_label(rows, rows.log_q, place_n1, known_n1, temperature)
     log_s, s, p_y, log_p_y, log_not_p = _without_label(rows, rows.log_p, place_n1, known_n1, temperature)
     target_n1 = p_y * (log_p_y - log_q_y) + (1 - p_y) * (log_not_p - log_not_q)
-    others_n = row_dot(s, log_s.sub_(log_r))
+    others_n = rows.dot(s, log_s.sub_(log_r))
     gradient = torch.mul(r, beta + alpha * (p_y - q_y), out=rows.gradient).sub_(s, alpha=beta)
     # r and s are 0 at the label.
     gradient.scatter_add_(-1, place_n1, alpha * (q_y - p_y))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.losses.rows import Rows, row_dot
+from taid_vlm.losses.rows import Rows
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
@@ -120,14 +120,14 @@ def total_variation(student_logits_NV: Tensor, teacher_logits_NV: Tensor) -> Ten
 
 def forward_kl_closed(rows: Rows) -> Tensor:
     """``forward_kl``: dD/dz = q - p."""
-    values_n = row_dot(rows.p, rows.log_ratio)
+    values_n = rows.forward_kl
     torch.sub(rows.q, rows.p, out=rows.gradient)
     return values_n
 
 
 def reverse_kl_closed(rows: Rows) -> Tensor:
     """``reverse_kl``: dD/dz = q (log q - log p - D)."""
-    values_n = -row_dot(rows.q, rows.log_ratio)
+    values_n = -rows.dot(rows.q, rows.log_ratio)
     torch.add(rows.log_ratio, values_n.unsqueeze(-1), out=rows.gradient).mul_(rows.q).neg_()
     return values_n
 

@@ -18,14 +18,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from taid_vlm.common.errors import UserError, did_you_mean
-from taid_vlm.losses.chunks import Evaluation, evaluate
+from taid_vlm.losses.chunks import Evaluation, evaluate, usual_bytes
 from taid_vlm.losses.inputs import Head, LossInputs, check_inputs
 from taid_vlm.losses.objective import LossOutput, LossSpec
 from taid_vlm.losses.plain import plain_loss
 
 IMPLEMENTATIONS = ("fused", "plain")
-CHUNK_BYTES = {"cpu": 128 * 2**20}
-CHUNK_BYTES_ELSEWHERE = 2**30
 
 
 def distillation_loss(
@@ -49,7 +47,7 @@ def distillation_loss(
     mass_rows: int = 0,
     chunk_bytes: int | None = None,
     implementation: str = "fused",
-    non_finite: str = "return",
+    on_nan: str = "raise",
 ) -> LossOutput:
     """The objective ``spec`` at some supervised rows, summed, with gradients for the student's side.
 
@@ -68,31 +66,29 @@ def distillation_loss(
         student_written_N: [N] booleans for ``distillm2``: rows of answers that the student wrote.
         temperature: scalar tensor for ``ctkd``; its gradient comes back unreversed (``CurriculumTemperature`` reverses).
         mass_rows: take head and tail mass of the student at about so many rows; 0 for none.
-        chunk_bytes: budget of all temporary memory of the size of logits, 128 MiB on a CPU and 1 GiB elsewhere when
-            left out: three quarters for the logits of a chunk, which become their gradient in place, the rest for
+        chunk_bytes: budget of all temporary memory of the size of logits; when left out 1 GiB, on a CPU no more than 512
+            rows take. Three quarters are for the logits of a chunk, which become their gradient in place, the rest for
             tiles of it. A chunk has at least one row, whatever the budget. With few rows per chunk the head's
             gradient is read and written often.
         implementation: "fused", or "plain" for all logits at once with autograd.
-        non_finite: "return" gives a non-finite loss back, for a training loop to skip; "raise" looks (on a GPU that
-            waits for the result) and says where it came from.
+        on_nan: "raise" looks at the loss (on a GPU that waits for the result) and says where NaN came from; "return"
+            gives it back, for a training loop to skip. An infinite loss is a value: the student rules out a token.
 
     Returns:
         ``LossOutput``; divide its loss by the rows of the whole optimizer step. Logits are multiplied in the
         tensors' dtype (autocast's, when on), and everything after them is computed in fp32.
 
     Raises:
-        UserError: shapes, row counts or dtypes do not fit, a label, t, vocabulary or option is out of range, or the
-            objective needs a teacher or a temperature that was not given.
+        UserError: shapes, row counts or dtypes do not fit, a label, t, vocabulary or option is out of range, the
+            objective needs a teacher or a temperature that was not given, or logits are NaN.
     """
     for what, value, known in (
         ("loss implementation", implementation, IMPLEMENTATIONS),
-        ("non_finite", non_finite, ("return", "raise")),
+        ("on_nan", on_nan, ("raise", "return")),
     ):
         if value not in known:
             raise UserError(f"unknown {what} {value!r}: {did_you_mean(value, known)}")
-    if chunk_bytes is None:
-        chunk_bytes = CHUNK_BYTES.get(student_hidden_NH.device.type, CHUNK_BYTES_ELSEWHERE)
-    if chunk_bytes < 1:
+    if chunk_bytes is not None and chunk_bytes < 1:
         raise UserError(f"chunk_bytes is {chunk_bytes}, expected a positive number of bytes")
     if (teacher_hidden_ND is None) != (teacher_head_UD is None):
         raise UserError("got one of teacher_hidden_ND and teacher_head_UD, expected both or neither: pass both")
@@ -101,9 +97,9 @@ def distillation_loss(
         teacher = Head(teacher_hidden_ND, teacher_head_UD, teacher_bias, teacher_scale, teacher_softcap)
     student = Head(student_hidden_NH, student_head_VH, student_bias, student_scale, student_softcap)
     inputs = check_inputs(student, teacher, labels_N, vocabulary, spec, t, student_written_N, temperature, mass_rows)
-    output = plain_loss(inputs) if implementation == "plain" else fused_loss(inputs, chunk_bytes)
-    if non_finite == "raise":
-        _explain_non_finite(inputs, output)
+    output = plain_loss(inputs) if implementation == "plain" else fused_loss(inputs, chunk_bytes or usual_bytes(inputs))
+    if on_nan == "raise" and bool(output.loss.isnan()):
+        raise UserError(_explain_nan(inputs))
     return output
 
 
@@ -160,25 +156,21 @@ class _FusedLoss(torch.autograd.Function):
         return (*scaled, None, None, None, None)
 
 
-def _explain_non_finite(inputs: LossInputs, output: LossOutput) -> None:
-    if bool(output.loss.isfinite()):
-        return
+def _explain_nan(inputs: LossInputs) -> str:
+    """Which tensor brought NaN in, and what to do."""
     found = []
     for whose, head in (("student", inputs.student), ("teacher", inputs.teacher)):
-        if head is None:
-            continue
-        for what, tensor in (("hidden states", head.hidden), ("head", head.weight)):
-            broken = ~tensor.isfinite()
-            if bool(broken.any()):
-                rows = broken.any(-1).nonzero().flatten().tolist()
+        for what, tensor in () if head is None else (("hidden states", head.hidden), ("head", head.weight)):
+            broken = (~tensor.isfinite()).any(-1).nonzero().flatten().tolist()
+            if broken:
                 found.append(
-                    f"the {whose}'s {what} {list(tensor.shape)} are not finite in {len(rows)} rows, first {rows[:3]}"
+                    f"the {whose}'s {what} {list(tensor.shape)} are not finite in {len(broken)} rows, the first {broken[:3]}"
                 )
     cause = "; ".join(found) or (
-        f"hidden states {list(inputs.student.hidden.shape)} and heads are finite, so logits overflow their dtype "
-        f"{inputs.student.hidden.dtype}, or the student rules out a token that the teacher or a label allows"
+        f"hidden states {list(inputs.student.hidden.shape)} and heads are finite, so their logits overflow "
+        f"{inputs.student.hidden.dtype}, or a bias or a model's rows of logits rule out every token"
     )
-    raise UserError(
-        f"the loss is {float(output.loss)}: {cause}. Lower the learning rate, train in bf16 or fp32 rather than fp16, "
-        f"or skip the step (non_finite='return')"
+    return (
+        f"the loss is NaN: {cause}. Lower the learning rate, train in bf16 or fp32 rather than fp16, or pass "
+        f"on_nan='return' and skip the step"
     )

@@ -24,7 +24,7 @@ from taid_vlm.losses.divergences import (
     reverse_kl,
     reverse_kl_closed,
 )
-from taid_vlm.losses.rows import Rows, row_dot
+from taid_vlm.losses.rows import Rows
 
 
 def jensen_shannon(student_logits_NV: Tensor, teacher_logits_NV: Tensor, beta: float = 0.1) -> Tensor:
@@ -79,7 +79,7 @@ def jensen_shannon_closed(rows: Rows, beta: float = 0.1) -> Tensor:
     log_m = _mixture(rows, beta).log_()
     of_student = torch.sub(rows.log_q, log_m, out=rows.new())
     of_teacher = torch.sub(rows.log_p, log_m, out=log_m)
-    values_n = beta * row_dot(rows.p, of_teacher) + (1 - beta) * row_dot(rows.q, of_student)
+    values_n = beta * rows.dot(rows.p, of_teacher) + (1 - beta) * rows.dot(rows.q, of_student)
     rows.keep_slope(of_student.mul_(1 - beta))
     return values_n
 
@@ -88,7 +88,7 @@ def skew_forward_kl_closed(rows: Rows, skew: float = 0.1) -> Tensor:
     """``skew_forward_kl``: dD/dlog q = -(1 - skew) p q / m."""
     m = _mixture(rows, skew)
     slope = torch.div(rows.q, m, out=rows.new()).mul_(rows.p).mul_(skew - 1)
-    values_n = row_dot(rows.p, torch.sub(rows.log_p, m.log_(), out=m))
+    values_n = rows.dot(rows.p, torch.sub(rows.log_p, m.log_(), out=m))
     rows.keep_log_slope(slope)
     return values_n
 
@@ -98,7 +98,7 @@ def skew_reverse_kl_closed(rows: Rows, skew: float = 0.1) -> Tensor:
     m = _mixture(rows, 1 - skew)
     share = torch.div(rows.q, m, out=rows.new())
     slope = torch.sub(rows.log_q, m.log_(), out=m)
-    values_n = row_dot(rows.q, slope)
+    values_n = rows.dot(rows.q, slope)
     rows.keep_slope(slope.sub_(share, alpha=skew))
     return values_n
 

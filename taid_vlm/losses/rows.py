@@ -24,6 +24,7 @@ class Scratch:
         self._size, self._dtype, self._device = (rows, columns), dtype, device
         self._buffers: list[Tensor] = []
         self._used = 0
+        self._products: Tensor | None = None
 
     def take(self, rows: int) -> Tensor:
         """An uninitialised [rows, columns], the caller's own until ``rewind``."""
@@ -34,6 +35,12 @@ class Scratch:
 
     def rewind(self) -> None:
         self._used = 0
+
+    def dot(self, left_nV: Tensor, right_nV: Tensor) -> Tensor:
+        """sum_v left_v right_v of each row, [n]."""
+        if self._products is None:
+            self._products = torch.empty(self._size, dtype=self._dtype, device=self._device)
+        return torch.mul(left_nV, right_nV, out=self._products[: len(left_nV)]).sum(-1)
 
 
 @dataclass(eq=False)
@@ -59,6 +66,7 @@ class Rows:
     temperature: Tensor | None = None
     temperature_slope: Tensor | None = None
     _log_ratio: Tensor | None = None
+    _forward_kl: Tensor | None = None
 
     @property
     def log_ratio(self) -> Tensor:
@@ -67,13 +75,24 @@ class Rows:
             self._log_ratio = torch.sub(self.log_p, self.log_q, out=self.new())
         return self._log_ratio
 
+    @property
+    def forward_kl(self) -> Tensor:
+        """KL(p || q) of each row, [n], made once."""
+        if self._forward_kl is None:
+            self._forward_kl = self.dot(self.p, self.log_ratio)
+        return self._forward_kl
+
     def new(self) -> Tensor:
         """An uninitialised [n, V]."""
         return self.scratch.take(len(self.q))
 
+    def dot(self, left_nV: Tensor, right_nV: Tensor) -> Tensor:
+        """sum_v left_v right_v of each row, [n]."""
+        return self.scratch.dot(left_nV, right_nV)
+
     def with_(self, **changes: Any) -> "Rows":
         """The same rows with other distributions."""
-        kept = {name: value for name, value in vars(self).items() if name != "_log_ratio"}
+        kept = {name: value for name, value in vars(self).items() if name not in ("_log_ratio", "_forward_kl")}
         return Rows(**{**kept, **changes})
 
     def towards(self, t: float) -> "Rows":
@@ -86,18 +105,13 @@ class Rows:
 
     def keep_slope(self, slope: Tensor) -> None:
         """gradient = q * (slope - sum q slope), for slope = dD/dq up to a constant of each row."""
-        mean_n1 = row_dot(self.q, slope).unsqueeze(-1)
+        mean_n1 = self.dot(self.q, slope).unsqueeze(-1)
         torch.sub(slope, mean_n1, out=self.gradient).mul_(self.q)
 
     def keep_log_slope(self, slope: Tensor) -> None:
         """gradient = slope - q * sum slope, for slope = dD/dlog q."""
         total_n1 = slope.sum(dim=-1, keepdim=True)
         torch.sub(slope, torch.mul(self.q, total_n1, out=self.new()), out=self.gradient)
-
-
-def row_dot(left_nV: Tensor, right_nV: Tensor) -> Tensor:
-    """sum_v left_v right_v of each row, [n]."""
-    return torch.linalg.vecdot(left_nV, right_nV)
 
 
 def softmax_into(logits_nV: Tensor, p_nV: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class Tile:
             p = self.scratch.take(n)
             teacher_lse_n1 = softmax_into(teacher, p)
             rows = rows.with_(log_p=teacher.sub_(teacher_lse_n1), p=p)
-            telling = _inner(p, rows.log_ratio)
+            telling = rows.forward_kl.sum()
         # 0 * -inf is NaN: whichever logit is not finite, neither is this figure.
         if not telling.isfinite():
             student.add_(lse_n1)
@@ -89,7 +89,7 @@ class Tile:
         elif t == 0:
             kl_target, target_entropy = torch.zeros_like(kl_teacher), student_entropy
         else:
-            kl_target, target_entropy = _inner(target.p, target.log_ratio), -_inner(target.p, target.log_p)
+            kl_target, target_entropy = target.forward_kl.sum(), -_inner(target.p, target.log_p)
         figures = [kl_target, kl_target + target_entropy, kl_teacher, teacher_entropy, agreement]
         if not self.spec.kd_weight:
             return figures

@@ -112,7 +112,7 @@ class LossConfig(Strict):
     chunk_mb: int | None = Field(
         None,
         ge=1,
-        description="memory for logits in MiB, in chunks of rows that fit; 128 on a CPU and 1024 elsewhere when left out",
+        description="memory for logits in MiB, in chunks of rows that fit; when left out 1024, on a CPU no more than 512 rows take",
     )
 
     @model_validator(mode="after")

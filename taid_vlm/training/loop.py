@@ -25,7 +25,7 @@ from taid_vlm.training.log import RunLog
 from taid_vlm.training.optimizer import make_optimizer, make_schedule
 from taid_vlm.training.precision import choose_precision
 from taid_vlm.training.setup import Setup, prepare
-from taid_vlm.training.step import DistillationStep, loss_of, reversal_of
+from taid_vlm.training.step import DistillationStep, figures_of, loss_of, reversal_of
 from taid_vlm.training.validation import validate
 
 
@@ -135,7 +135,7 @@ class _Run:
 
     def _step(self, batches: list[PairedBatch]) -> None:
         start = time.perf_counter()
-        rows = self._sum(float(sum(len(batch.labels) for batch in batches)))
+        (rows,) = self._sum([float(sum(len(batch.labels) for batch in batches))])
         totals: dict[str, float] = {}
         for index, batch in enumerate(batches):
             # Gradients are exchanged between processes once, with the last micro-batch.
@@ -143,15 +143,15 @@ class _Run:
             with self.accelerator.no_sync(self.module) if waits else contextlib.nullcontext():
                 for name, value in self._forward_backward(batch, max(rows, 1.0)).items():
                     totals[name] = totals.get(name, 0.0) + value
-        everywhere = {name: self._sum(value) for name, value in totals.items()}
-        self._update(means(everywhere, rows), rows, batches, start)
+        everywhere = self._sum(list(totals.values()))
+        self._update(means(dict(zip(totals, everywhere, strict=True)), rows), rows, batches, start)
 
     def _forward_backward(self, batch: PairedBatch, rows: float) -> dict[str, float]:
         reversal = reversal_of(self.recipe.loss, self.progress.step, self.recipe.training.steps)
         out = loss_of(self.setup, self.module, batch, self.accelerator.device, self.setup.clock.t, reversal)
         # Data-parallel training averages over processes; the loss is a sum over the rows of all of them.
         self.accelerator.backward(out.loss * (self.accelerator.num_processes / rows))
-        return {"loss": float(out.loss.detach()), **{name: float(value) for name, value in out.sums.items()}}
+        return figures_of(out)
 
     def _update(self, figures: dict[str, float], rows: float, batches: list[PairedBatch], start: float) -> None:
         progress, clock = self.progress, self.setup.clock
@@ -165,7 +165,7 @@ class _Run:
         self.schedule.step()
         clock.update(figures.get(self.recipe.loss.clock_signal, figures["loss"]) if sound else None, progress.step)
         progress.step += 1
-        progress.dropped += int(self._sum(float(sum(len(batch.dropped) for batch in batches))))
+        progress.dropped += int(self._sum([float(sum(len(batch.dropped) for batch in batches))])[0])
         progress.skipped_in_a_row = 0 if sound else progress.skipped_in_a_row + 1
         if progress.skipped_in_a_row >= self.recipe.training.max_skipped:
             ids = ", ".join(name for batch in batches for name in batch.ids[:8])
@@ -197,12 +197,12 @@ class _Run:
             self.temperature,
         )
 
-    def _sum(self, value: float) -> float:
+    def _sum(self, values: list[float]) -> list[float]:
+        """Each value summed over all processes."""
         if self.accelerator.num_processes == 1:
-            return value
-        return float(
-            self.accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=self.accelerator.device), "sum")
-        )
+            return values
+        local = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        return self.accelerator.reduce(local, "sum").tolist()
 
     def _learning(self) -> list[torch.nn.Parameter]:
         return [p for p in self.setup.student.parameters() if p.requires_grad]

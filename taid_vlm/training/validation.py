@@ -9,7 +9,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.data import make_loader
 from taid_vlm.losses import means
 from taid_vlm.training.setup import Setup
-from taid_vlm.training.step import DistillationStep, loss_of
+from taid_vlm.training.step import DistillationStep, figures_of, loss_of
 
 BATCH = 16
 
@@ -32,8 +32,8 @@ def validate(setup: Setup, module: DistillationStep, accelerator: Accelerator) -
     for batch in make_loader(setup.validation, order, setup.processor.tokenizer.eos_token_id):
         out = loss_of(setup, module, batch, device, t=1.0)
         rows += out.rows
-        for name, value in out.sums.items():
-            totals[name] = totals.get(name, 0.0) + float(value)
+        for name, value in figures_of(out).items():
+            totals[name] = totals.get(name, 0.0) + value
     module.train(was_training)
     if not rows:
         raise UserError("no held-out sample can be used: every picture of data.validation is broken")

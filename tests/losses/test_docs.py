@@ -4,6 +4,8 @@ import inspect
 import re
 from pathlib import Path
 
+import torch
+
 from taid_vlm.losses import LOSS_NAMES
 from taid_vlm.losses.methods import DIVERGENCES
 
@@ -29,3 +31,17 @@ def test_every_field_that_the_page_mentions_exists() -> None:
 
     block = PAGE.split("```yaml")[1].split("```")[0]
     assert set(re.findall(r"^  (\w+):", block, re.M)) <= set(LossConfig.model_fields)
+
+
+def test_the_loop_of_the_readme_runs() -> None:
+    code = (Path(__file__).parents[2] / "README.md").read_text().split("```python")[1].split("```")[0]
+    given = {
+        "student_hidden": torch.randn(6, 4, requires_grad=True),
+        "student_head": torch.randn(9, 4, requires_grad=True),
+        "teacher_hidden": torch.randn(6, 5),
+        "teacher_head": torch.randn(9, 5),
+        "labels": torch.arange(6),
+    }
+    exec(code, given)
+    assert given["student_head"].grad.abs().sum() > 0
+    assert given["clock"].updates == 1

@@ -193,8 +193,19 @@ def test_non_finite_hidden_states_come_out_as_a_non_finite_loss() -> None:
     arguments = case()
     with torch.no_grad():
         arguments["student_hidden_NH"][3, 0] = math.nan
-    for output in both(arguments, spec=MIXED, t=0.5):
+    for output in both(arguments, spec=MIXED, t=0.5, on_nan="return"):
         assert output.loss.isnan()
+    for implementation in ("fused", "plain"):
+        message = r"the student's hidden states \[13, 6\] are not finite in 1 rows, the first \[3\].*skip the step"
+        refused(message, arguments, implementation=implementation)
+    teacher = case()
+    with torch.no_grad():
+        teacher["teacher_head_UD"][2] = math.nan
+    refused(r"the teacher's head \[11, 9\] are not finite in 1 rows, the first \[2\]", teacher)
+    alone = case(bias=True)
+    with torch.no_grad():
+        alone["student_bias"][:] = -math.inf
+    refused("the loss is NaN: hidden states .* rule out every token", alone)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -416,6 +427,11 @@ def test_bad_arguments_are_refused() -> None:
         refused("t is ", good, t=t)
     refused("chunk_bytes is 0", good, chunk_bytes=0)
     refused("did you mean 'fused'", good, implementation="fusd")
+    refused("did you mean 'return'", good, on_nan="retrun")
+    refused("student logit scale is 0", good, student_scale=0.0)
+    refused("teacher logit softcap is -1", good, teacher_softcap=-1.0)
+    refused("mass_rows is -1", good, mass_rows=-1)
+    refused(r"student_written has shape \[2\].*\[13\] booleans", good, student_written_N=torch.ones(2).bool())
 
 
 def test_loss_spec() -> None:
