@@ -65,7 +65,6 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
     rows = [
         Row(n, r.value, r.low, r.high, int(r.model["parameters"]), r.answers_per_second) for n, r in results.items()
     ]
-    rows = _with_earlier_speeds(rows, output / "table.json")
     write_atomic(output / "table.json", json.dumps([vars(row) for row in rows], indent=2) + "\n")
     majority = next(iter(results.values())).majority or 0.0
     _show(console, rows, majority, next(iter(results.values())).n)
@@ -108,14 +107,6 @@ def _evaluate(model: Path, output: Path, recipe: Recipe):  # type: ignore[no-unt
         limit=recipe.evaluation.limit,
         batch_size=recipe.evaluation.batch_size,
     )[0]
-
-
-def _with_earlier_speeds(rows: list[Row], table: Path) -> list[Row]:
-    """Answers that were all there already have no speed; the one measured before still holds."""
-    if not table.is_file():
-        return rows
-    earlier = {row["name"]: row["answers_per_second"] for row in json.loads(table.read_text())}
-    return [Row(**{**vars(r), "answers_per_second": r.answers_per_second or earlier.get(r.name)}) for r in rows]
 
 
 def _show(console: Console, rows: list[Row], majority: float, n: int) -> None:
