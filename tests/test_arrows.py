@@ -47,3 +47,8 @@ def test_the_evaluation_knows_the_training_side_in_one_file_only() -> None:
                 assert name.startswith("taid_vlm.models"), f"{file}: {name}"
                 knowing.add(file.name)
     assert knowing == {"student.py"}
+
+
+def test_only_commands_call_the_evaluation() -> None:
+    files = [f for f in (ROOT / "taid_vlm").rglob("*.py") if any(n.startswith("taid_vlm_eval") for n in imports(f))]
+    assert {str(file.relative_to(ROOT / "taid_vlm")) for file in files} == {"cli.py", "quickstart.py", "run.py"}

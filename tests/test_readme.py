@@ -20,11 +20,12 @@ PICTURES = "data.train=[{kind: easy_vqa, path: 'asset:easy-vqa', limit: 64}]"
 TALK = "data.{}=[{{kind: chatterbot, path: 'asset:chatterbot-corpus', split: {}, limit: 32}}]"
 # What is added to a command, by how it begins.
 SHORTER = {
-    "taid-vlm train quickstart/taid": ["training.steps=8", "training.warmup_steps=1", PICTURES],
-    "taid-vlm train quickstart/kl": ["training.steps=2", "training.warmup_steps=1", PICTURES],
+    "taid-vlm train quickstart/taid": ["training.steps=8", "training.warmup_steps=1", "evaluation.limit=8", PICTURES],
+    "taid-vlm train quickstart/kl": ["training.steps=2", "training.warmup_steps=1", "evaluation.limit=8", PICTURES],
     "taid-vlm train quickstart/language": [
         "training.steps=4",
         "training.warmup_steps=1",
+        "evaluation.limit=8",
         TALK.format("train", "train"),
         TALK.format("validation", "test"),
     ],
@@ -62,7 +63,9 @@ def test_every_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert done.returncode == 0, f"{command}: {done.stderr[-2000:]}"
         ran.append(words[0])
     assert {"train", "eval", "chat", "quickstart", "export", "recipes"} <= set(ran)
-    assert "kl_to_teacher" in (tmp_path / "runs" / "language" / "metrics.jsonl").read_text()
+    language = tmp_path / "runs" / "language"
+    assert "kl_to_teacher" in (language / "metrics.jsonl").read_text()
+    assert json.loads((language / "evaluation" / "chatterbot.result.json").read_text())["metric"] == "rouge_l"
 
 
 def lay_a_trained_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,12 @@ from taid_vlm_eval.answering import Progress
 from taid_vlm_eval.models import ADAPTERS, open_model
 from taid_vlm_eval.result import Result
 from taid_vlm_eval.runner import check_call, evaluate
-from taid_vlm_eval.task import list_tasks
+from taid_vlm_eval.task import TaskFile, list_tasks
 
 
 def run(
     model: str | Path,
-    tasks: Sequence[str],
+    tasks: Sequence[str | Path | TaskFile],
     *,
     output: str | Path | None = None,
     limit: int | None = None,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from taid_vlm_eval.answers import Answer
@@ -25,7 +26,7 @@ class Result:
         metric: name of the metric; ``value`` and the 95 % interval ``low`` to ``high`` are in its unit (0 to 1 here).
         n: items scored, those with errors among them (as wrong).
         errors: how many items could not be asked; ``first_errors`` names some: {"id", "error"}.
-        answers_per_second: over the items answered in this process; None when all were there already.
+        answers_per_second: over the items answered in the last call that answered any; None when that is not known.
         majority: the score of always giving the most frequent truth of these items; None unless answers repeat.
         parse_notes: how answers were read, counted.
         limit, seed: which items were taken (all of them when limit is None).
@@ -122,6 +123,22 @@ def make_result(
         protocol=task.protocol,
         versions=versions(),
     )
+
+
+def earlier_speed(path: Path, header: Mapping[str, Any]) -> float | None:
+    """The ``answers_per_second`` of the result at ``path``, for a call that found all answers there.
+
+    None when there is no sound result, or when it was made of other answers than those of ``header``.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        wanted = json.loads(json.dumps(header))  # tuples and lists compare equal
+        # A result states the data by its fingerprint alone.
+        same = all(found[key] == wanted[key] for key in wanted.keys() - {"data"})
+        speed = found["answers_per_second"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return speed if same and isinstance(speed, float) else None
 
 
 def majority_score(items: Sequence[Item], scorer: Scorer) -> float:

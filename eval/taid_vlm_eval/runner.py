@@ -11,7 +11,7 @@ from taid_vlm_eval.answering import Progress, answer_items
 from taid_vlm_eval.answers import AnswersFile
 from taid_vlm_eval.data import fingerprint, load_items, require_limit
 from taid_vlm_eval.models.protocol import Model
-from taid_vlm_eval.result import Result, make_result
+from taid_vlm_eval.result import Result, earlier_speed, make_result
 from taid_vlm_eval.task import Task, TaskFile, load_task
 
 
@@ -91,9 +91,10 @@ def _evaluate_one(
             say(file.set_aside)
         answered, seconds = answer_items(model, items, task, file, batch_size, progress)
         answers = dict(file.done)
-    speed = answered / seconds if answered else None
+    path = output_dir / f"{task.name}.result.json"
+    speed = answered / seconds if answered else earlier_speed(path, header)
     result = make_result(task, items, answers, header=header, answers_per_second=speed)
-    write_atomic(output_dir / f"{task.name}.result.json", result.to_json())
+    write_atomic(path, result.to_json())
     return result
 
 

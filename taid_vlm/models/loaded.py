@@ -17,7 +17,7 @@ class LoadedStudent:
     """What :func:`load_student` returns.
 
     Attributes:
-        sha256: hash of the weight file, which identifies the student.
+        sha256: hash of the weight file; of a student saved in its trained parts alone, it says nothing of the base.
     """
 
     student: Student

@@ -1,13 +1,12 @@
 """The teacher: frozen, and asked only for hidden states at answer rows."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from taid_vlm.models.assemble import join
+from taid_vlm.models.fingerprint import fingerprint
 from taid_vlm.models.language_model import load_language_model
 from taid_vlm.models.processor import Processor, template_text
 from taid_vlm.models.saved import load_student
@@ -52,7 +51,7 @@ def teacher_from_saved(path: str) -> Teacher:
         UserError: see :func:`load_student`.
     """
     loaded = load_student(path)
-    return _frozen(loaded.student, loaded.processor, loaded.sha256, loaded.spec.vision_encoder)
+    return _frozen(loaded.student, loaded.processor, loaded.spec.vision_encoder)
 
 
 def teacher_from_language_model(spec: LanguageModelSpec, chat_template: str) -> Teacher:
@@ -63,19 +62,9 @@ def teacher_from_language_model(spec: LanguageModelSpec, chat_template: str) -> 
     """
     model, tokenizer = load_language_model(spec)
     student, processor = join(StudentSpec(language_model=spec), model, tokenizer, None, template_text(chat_template))
-    return _frozen(student, processor, weights_digest(student), None)
+    return _frozen(student, processor, None)
 
 
-def _frozen(student: Student, processor: Processor, weights: str, encoder: VisionEncoderSpec | None) -> Teacher:
+def _frozen(student: Student, processor: Processor, encoder: VisionEncoderSpec | None) -> Teacher:
     student.requires_grad_(False).eval()
-    identity = json.dumps([weights, processor.identity()], sort_keys=True)
-    return Teacher(student, processor, hashlib.sha256(identity.encode()).hexdigest(), encoder)
-
-
-def weights_digest(module: nn.Module) -> str:
-    """Hash of all names and values of a module."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return Teacher(student, processor, fingerprint(student, processor), encoder)

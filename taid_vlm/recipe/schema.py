@@ -166,9 +166,11 @@ class TrainingSpec(Strict):
 
 
 class EvaluationSpec(Strict):
-    """What the trained student is measured on afterwards."""
+    """What the trained student is measured on afterwards, by ``taid-vlm train`` and the quickstart."""
 
-    tasks: list[str] = Field([], description="tasks of the evaluation harness")
+    tasks: list[str] = Field(
+        [], description="tasks of the evaluation harness: names, or YAML files written as ./x.yaml"
+    )
     limit: int | None = Field(None, ge=1, description="items per task, chosen by a fixed seed")
     batch_size: int = Field(50, ge=1, description="questions answered together")
 

@@ -11,7 +11,7 @@ from taid_vlm.common.errors import UserError
 
 Keys = tuple[str, ...]
 # Keys whose value may be a folder or file; written with a leading ./ or ../ it is relative to the recipe.
-PATH_KEYS = {"checkpoint", "path", "source", "name", "weights", "chat_template"}
+PATH_KEYS = {"checkpoint", "path", "source", "name", "weights", "chat_template", "tasks"}
 
 
 @dataclass
@@ -104,7 +104,8 @@ def _value(node: yaml.Node, keys: Keys, path: Path, places: dict[Keys, str], loa
             places[here] = f"{path.name}:{item.start_mark.line + 1}"
         return [_value(item, (*keys, str(i)), path, places, loader) for i, item in enumerate(node.value)]
     value = loader.construct_object(node)
-    if isinstance(value, str) and keys[-1] in PATH_KEYS and value.startswith(("./", "../")):
+    named = next(key for key in reversed(keys) if not key.isdigit())  # an item of a list goes by the list's key
+    if isinstance(value, str) and named in PATH_KEYS and value.startswith(("./", "../")):
         return str((path.parent / value).resolve())
     return value
 

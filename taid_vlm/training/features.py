@@ -9,9 +9,9 @@ from torch import Tensor
 from taid_vlm.common.errors import UserError
 from taid_vlm.data.images import open_image
 from taid_vlm.data.record import BadSampleError
+from taid_vlm.models.fingerprint import weights_digest
 from taid_vlm.models.images import to_pixel_values
 from taid_vlm.models.specs import VisionEncoderSpec
-from taid_vlm.models.teacher import weights_digest
 from taid_vlm.models.vision_encoder import VisionEncoder
 
 BATCH = 32

@@ -1,7 +1,6 @@
 """The training loop, read from top to bottom."""
 
 import contextlib
-import json
 import math
 import time
 from pathlib import Path
@@ -12,18 +11,17 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.common.files import write_atomic
 from taid_vlm.data import PairedBatch, StepOrder, make_loader
 from taid_vlm.losses import means
 from taid_vlm.models.saved import save_student
 from taid_vlm.models.trained_parts import parameters_by_part
-from taid_vlm.recipe import Recipe, dump_recipe
+from taid_vlm.recipe import Recipe
 from taid_vlm.training.card import model_card, versions
 from taid_vlm.training.checkpoint import Progress, complete_checkpoints, load_checkpoint, save_checkpoint
 from taid_vlm.training.features import FeatureStore
 from taid_vlm.training.log import RunLog
 from taid_vlm.training.optimizer import make_optimizer, make_schedule
-from taid_vlm.training.precision import choose_precision
+from taid_vlm.training.run_folder import claim
 from taid_vlm.training.setup import Setup, prepare
 from taid_vlm.training.step import DistillationStep, figures_of, loss_of, reversal_of
 from taid_vlm.training.validation import validate
@@ -49,7 +47,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
     )
     # One process after the other: the first writes what the others compare with.
     with accelerator.main_process_first():
-        precision = _claim(run_dir, recipe, accelerator)
+        precision = claim(run_dir, recipe, accelerator)
     if (run_dir / "student" / "student.json").is_file():
         accelerator.print(f"{run_dir} is finished: its student is in {run_dir / 'student'}")
         return run_dir / "student"
@@ -206,33 +204,6 @@ class _Run:
 
     def _learning(self) -> list[torch.nn.Parameter]:
         return [p for p in self.setup.student.parameters() if p.requires_grad]
-
-
-def _claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator) -> str:
-    """Write down what this folder is a run of, or check it; returns the precision, which must not change on the way."""
-    file, text = run_dir / "run.json", dump_recipe(recipe)
-    if file.is_file():
-        about = json.loads(file.read_text())
-        begun = bool(complete_checkpoints(run_dir / "checkpoints")) or (run_dir / "student").exists()
-        # A run that stopped before its first checkpoint, often over a mistake in the recipe, holds nothing to lose.
-        if about["recipe"] != text and begun:
-            old, new = about["recipe"].splitlines(), text.splitlines()
-            changed = [line.strip() for line in new if line not in old] or [
-                line.strip() for line in old if line not in new
-            ]
-            raise UserError(
-                f"{run_dir} holds a run of another recipe (differs in: {'; '.join(changed[:3])}); choose another --output, or delete it"
-            )
-        if about["recipe"] == text:
-            return str(about["precision"])
-    elif run_dir.is_dir() and any(run_dir.iterdir()):
-        raise UserError(f"{run_dir} is not empty and holds no run; choose another --output")
-    precision = choose_precision(recipe.training.precision, accelerator.device)
-    if accelerator.is_main_process:
-        about = {"recipe": text, "precision": precision, "device": str(accelerator.device), "versions": versions()}
-        write_atomic(run_dir / "recipe.yaml", text)
-        write_atomic(file, json.dumps(about, indent=2) + "\n")
-    return precision
 
 
 def _trackers(recipe: Recipe) -> list[str]:

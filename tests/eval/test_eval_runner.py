@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,33 @@ def test_a_batch_with_a_gap_is_asked_whole(tmp_path: Path) -> None:
     assert result.answers_per_second is not None
 
 
-def test_a_finished_run_asks_nothing(tmp_path: Path) -> None:
+def test_a_finished_run_asks_nothing_and_keeps_its_speed(tmp_path: Path) -> None:
     task = small_task(tmp_path)
     (first,) = evaluate(FakeModel(sees_colour), [task], output_dir=tmp_path / "out")
-    model = FakeModel(sees_colour)
-    (second,) = evaluate(model, [task], output_dir=tmp_path / "out")
-    assert model.tried == []
-    assert (first.value, second.answers_per_second) == (second.value, None)
+    for _ in range(2):
+        model = FakeModel(sees_colour)
+        (again,) = evaluate(model, [task], output_dir=tmp_path / "out")
+        assert model.tried == []
+        assert again == first
+    assert first.answers_per_second is not None
+
+
+def not_json(result: Path) -> None:
+    result.write_text("{")
+
+
+def of_another_model(result: Path) -> None:
+    content = json.loads(result.read_text())
+    result.write_text(json.dumps({**content, "model": {"name": "other", "parameters": 0}}))
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, not_json, of_another_model])
+def test_the_speed_of_other_answers_is_not_taken(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    task = small_task(tmp_path)
+    evaluate(FakeModel(sees_colour), [task], output_dir=tmp_path / "out")
+    spoil(tmp_path / "out" / "small.result.json")
+    (result,) = evaluate(FakeModel(sees_colour), [task], output_dir=tmp_path / "out")
+    assert result.answers_per_second is None
 
 
 def change_prompt(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from taid_vlm_eval import evaluate, open_model
 from taid_vlm_eval.models import Request
 from taid_vlm_eval.models.student import StudentModel
 from tests.eval.fakes import small_task
-from tests.tiny.language_model import save_chatty_llama
+from tests.tiny.language_model import save_chatty_llama, save_tiny_llama
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,20 @@ def test_it_says_what_it_is(folders: dict[str, Path]) -> None:
     assert said == open_model(folders["plain"], device="cpu").describe()
     assert (said["adapter"], said["name"], said["vision_encoder"]) == ("student", "student", "none")
     assert said["identity"] != open_model(folders["sees"], device="cpu").describe()["identity"]
+
+
+def test_trained_parts_over_another_base_are_another_model(tmp_path: Path) -> None:
+    base = save_tiny_llama(tmp_path / "base")
+    eyes = {"library": "timm", "name": "test_resnet", "weights": "random", "image_size": 64}
+    content = {"vision_encoder": eyes, "projector": {"name": "mlp"}, "image_token": "<empty_output>"}
+    frozen = {"language_model": {"mode": "frozen"}}
+    spec = StudentSpec.model_validate({**content, "language_model": {"source": str(base)}, "train": frozen})
+    save_student(*build_student(spec), spec, tmp_path / "student", weights="trained")
+    said = [open_model(tmp_path / "student", device="cpu").describe() for _ in range(2)]
+    save_tiny_llama(base, seed=1)
+    other = open_model(tmp_path / "student", device="cpu").describe()
+    assert said[0] == said[1]
+    assert other["identity"] != said[0]["identity"]
 
 
 def test_a_live_student_is_resumed_only_under_a_name_for_its_weights(folders: dict[str, Path]) -> None:

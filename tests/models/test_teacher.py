@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from transformers import AutoModelForCausalLM
 
 from taid_vlm.models import build_student, save_student
 from taid_vlm.models.specs import LanguageModelSpec, StudentSpec
 from taid_vlm.models.student import ModelInputs
-from taid_vlm.models.teacher import Teacher, teacher_from_language_model, teacher_from_saved, weights_digest
+from taid_vlm.models.teacher import Teacher, teacher_from_language_model, teacher_from_saved
 from tests.tiny.language_model import save_tiny_llama
 
 IDS = torch.arange(10, 22).unsqueeze(0)
@@ -58,13 +59,52 @@ def test_the_fingerprint_changes_with_weights_layers_and_template(tmp_path: Path
     assert len({from_folder(language_model).fingerprint, *(t.fingerprint for t in changed)}) == 4
 
 
-def test_the_digest_sees_every_value_of_every_type() -> None:
-    module = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2).bfloat16())
-    seen = {weights_digest(module)}
-    for name in ("0.num_batches_tracked", "0.running_mean", "1.weight"):
-        module.state_dict()[name].add_(1)
-        seen.add(weights_digest(module))
-    assert len(seen) == 4
+LORA = {"language_model": {"mode": "lora", "lora": {"rank": 2, "alpha": 4}}}
+
+
+def save_encoder(path: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    torch.save(timm.create_model("test_resnet", pretrained=False).state_dict(), path)
+
+
+def retold(folder: Path, **changes: Any) -> None:
+    """Other values in the spec of a saved student, whose weight file stays as it is."""
+    file = folder / "student.json"
+    about = json.loads(file.read_text())
+    for keys, value in changes.items():
+        *path, last = keys.split("__")
+        place = about["spec"]
+        for key in path:
+            place = place[key]
+        place[last] = value
+    file.write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize("change", ["base", "encoder", "layers", "alpha"])
+def test_the_fingerprint_of_trained_parts_changes_with_what_completes_them(tmp_path: Path, change: str) -> None:
+    base = save_tiny_llama(tmp_path / "base")
+    save_encoder(tmp_path / "encoder.pth", seed=0)
+    weights = str(tmp_path / "encoder.pth")
+    eyes = {"library": "timm", "name": "test_resnet", "weights": weights, "image_size": 64}
+    content = {"vision_encoder": eyes, "projector": {"name": "mlp"}, "image_token": "<empty_output>", "train": LORA}
+    spec = StudentSpec.model_validate({**content, "language_model": {"source": str(base), "layers": [0, 1]}})
+    student, processor = build_student(spec)
+    for name, parameter in student.named_parameters():
+        if "lora_B" in name:  # zero at the start, which hides the scale
+            torch.nn.init.ones_(parameter)
+    saved = tmp_path / "saved"
+    save_student(student, processor, spec, saved, weights="trained")
+    before = teacher_from_saved(str(saved)).fingerprint
+    assert teacher_from_saved(str(saved)).fingerprint == before
+    if change == "base":
+        save_tiny_llama(base, seed=1)
+    elif change == "encoder":
+        save_encoder(tmp_path / "encoder.pth", seed=1)
+    elif change == "layers":
+        retold(saved, language_model__layers=[0, 2])
+    else:
+        retold(saved, train__language_model__lora__alpha=8)
+    assert teacher_from_saved(str(saved)).fingerprint != before
 
 
 @pytest.mark.parametrize("key", ["template", "images", "vocabulary"])

@@ -76,3 +76,8 @@ def test_a_circle_of_bases_is_refused(tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     file = write(tmp_path, MINIMAL.replace("path: x.jsonl", "path: ./x.jsonl"))
     assert load_recipe(file).data.train[0].path == str(tmp_path / "x.jsonl")
+
+
+def test_so_are_the_paths_of_tasks(tmp_path: Path) -> None:
+    file = write(tmp_path, MINIMAL + "evaluation: {tasks: [./pets.yaml, easy_vqa]}\n")
+    assert load_recipe(file).evaluation.tasks == [str(tmp_path / "pets.yaml"), "easy_vqa"]

@@ -58,6 +58,7 @@ def open_student(path: str, device: str | None = None, dtype: str | None = None)
         raise UserError(f"dtype {dtype!r} was asked for, but a student runs in the precision it loads in; leave it out")
     try:
         from taid_vlm.models import load_student
+        from taid_vlm.models.fingerprint import fingerprint
     except ImportError as error:
         raise UserError(f"{path} is a student of taid-vlm, but taid_vlm.models does not import: {error}") from error
     from taid_vlm_eval.models.device import choose_device
@@ -65,5 +66,7 @@ def open_student(path: str, device: str | None = None, dtype: str | None = None)
     place = choose_device(device)
     folder = Path(path).expanduser()
     loaded = load_student(folder)
+    # The folder alone does not tell: a student saved in its trained parts is completed from a base that lies elsewhere.
+    identity = f"{folder_fingerprint(folder)[:16]} {fingerprint(loaded.student, loaded.processor)[:16]}"
     loaded.student.to(place)
-    return StudentModel(loaded, folder.resolve().name, folder_fingerprint(folder)[:16])
+    return StudentModel(loaded, folder.resolve().name, identity)
