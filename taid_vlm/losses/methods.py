@@ -53,9 +53,10 @@ class Divergence:
     to_target: bool = True
 
     @property
-    def options(self) -> list[str]:
-        """Names of the options, in order."""
-        return list(inspect.signature(self.closed).parameters)[1:]
+    def options(self) -> dict[str, float | str]:
+        """The options, in order, with their defaults."""
+        parameters = list(inspect.signature(self.closed).parameters.values())[1:]
+        return {parameter.name: parameter.default for parameter in parameters}
 
 
 DIVERGENCES: Registry[Divergence] = Registry("loss")
@@ -84,11 +85,16 @@ def check_options(name: str, options: dict[str, float | str]) -> None:
         UserError: what is wrong, and what would be right.
     """
     divergence = DIVERGENCES.get(name)
-    for key in options:
-        if key not in divergence.options:
-            known = f"it has {', '.join(divergence.options)}" if divergence.options else "it has none"
-            hint = f"; {did_you_mean(key, divergence.options)}" if divergence.options else ""
+    defaults = divergence.options
+    for key, value in options.items():
+        if key not in defaults:
+            known = f"it has {', '.join(defaults)}" if defaults else "it has none"
+            hint = f"; {did_you_mean(key, defaults)}" if defaults else ""
             raise UserError(f"loss {name!r} has no option {key!r}: {known}{hint}")
+        named = isinstance(defaults[key], str)
+        if isinstance(value, bool) or isinstance(value, str) != named:
+            kind = "a name" if named else "a number"
+            raise UserError(f"option {key} of loss {name!r} is {value!r}, expected {kind} such as {defaults[key]}")
     # The functions check their own ranges; no rows make that free.
     nothing = torch.zeros(0, 2)
     extras = {"labels": (torch.zeros(0, dtype=torch.long),), "temperature": (1.0,), "student_written": (None,)}

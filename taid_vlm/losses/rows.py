@@ -43,6 +43,9 @@ class Scratch:
         return torch.mul(left_nV, right_nV, out=self._products[: len(left_nV)]).sum(-1)
 
 
+BLOCK = 512
+
+
 @dataclass(eq=False)
 class Rows:
     """Student q and target p of n rows; only ``gradient`` may be written, and only by a closed form's last steps.
@@ -114,16 +117,35 @@ class Rows:
         torch.sub(slope, torch.mul(self.q, total_n1, out=self.new()), out=self.gradient)
 
 
-def softmax_into(logits_nV: Tensor, p_nV: Tensor) -> Tensor:
+def largest(values_nV: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest entry of each row and its place, [n, 1] both.
+
+    In blocks, for on a CPU the largest entry alone is found ten times as fast as its place.
+    """
+    width = values_nV.shape[-1]
+    if width < 2 * BLOCK:
+        return values_nV.max(dim=-1, keepdim=True)
+    whole = width - width % BLOCK
+    tops = values_nV[:, :whole].unflatten(-1, (-1, BLOCK)).amax(-1)
+    if whole < width:
+        tops = torch.cat([tops, values_nV[:, whole:].amax(-1, keepdim=True)], dim=-1)
+    start_n1 = (tops.argmax(-1, keepdim=True) * BLOCK).clamp(max=width - BLOCK)
+    block = values_nV.gather(-1, start_n1 + torch.arange(BLOCK, device=values_nV.device))
+    top_n1, place_n1 = block.max(dim=-1, keepdim=True)
+    return top_n1, start_n1 + place_n1
+
+
+def softmax_into(logits_nV: Tensor, p_nV: Tensor, top_n1: Tensor, place_n1: Tensor | None = None) -> Tensor:
     """softmax of finite logits into ``p_nV``; returns their logsumexp, [n, 1].
 
-    One pass of exp for both: where a row has its largest entry, p is exp(0) / sum.
+    One pass of exp for both: where a row has its largest entry ``top_n1`` (at ``place_n1``), p is exp(0) / sum.
     """
     torch.softmax(logits_nV, dim=-1, out=p_nV)
-    return logits_nV.amax(dim=-1, keepdim=True) - p_nV.amax(dim=-1, keepdim=True).log_()
+    largest_n1 = p_nV.amax(dim=-1, keepdim=True) if place_n1 is None else p_nV.gather(-1, place_n1)
+    return top_n1 - largest_n1.log_()
 
 
 def log_softmax_(logits_nV: Tensor, p_nV: Tensor) -> tuple[Tensor, Tensor]:
     """Finite logits become log-probabilities in place, and ``p_nV`` the probabilities."""
-    lse_n1 = softmax_into(logits_nV, p_nV)
+    lse_n1 = softmax_into(logits_nV, p_nV, logits_nV.amax(dim=-1, keepdim=True))
     return logits_nV.sub_(lse_n1), p_nV

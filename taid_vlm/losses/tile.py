@@ -12,7 +12,7 @@ from torch import Tensor
 from taid_vlm.losses.columns import Columns, Products
 from taid_vlm.losses.inputs import LossInputs
 from taid_vlm.losses.plain import RowLogits, row_values, weighted
-from taid_vlm.losses.rows import Rows, Scratch, softmax_into
+from taid_vlm.losses.rows import Rows, Scratch, largest, softmax_into
 
 
 def sum_names(inputs: LossInputs) -> list[str]:
@@ -53,14 +53,17 @@ class Tile:
         student, n = shared.logits, len(shared.logits)
         labels_n, columns = self.inputs.labels[which], student.shape[-1]
         q = self.scratch.take(n)
-        lse_n1 = softmax_into(student, q)
-        log_q = student.sub_(lse_n1)
+        top_n1 = student.amax(-1, keepdim=True)
+        lse_n1 = softmax_into(student, q, top_n1)
+        log_q, top_n1 = student.sub_(lse_n1), top_n1 - lse_n1
         gradient = log_q if shared.product.dtype == self.dtype else self.scratch.take(n)
         rows = Rows(log_q, q, log_q, q, gradient, self.scratch, labels_n.where(labels_n < columns, -1))
         entropy = telling = -_inner(q, log_q)
         if teacher is not None:
             p = self.scratch.take(n)
-            teacher_lse_n1 = softmax_into(teacher, p)
+            teacher_top_n1, place_n1 = largest(teacher)
+            teacher_lse_n1 = softmax_into(teacher, p, teacher_top_n1, place_n1)
+            agreement = (log_q.gather(-1, place_n1) == top_n1).sum().to(self.dtype)
             rows = rows.with_(log_p=teacher.sub_(teacher_lse_n1), p=p)
             telling = rows.forward_kl.sum()
         # 0 * -inf is NaN: whichever logit is not finite, neither is this figure.
@@ -72,15 +75,15 @@ class Tile:
         own = _OwnLabels(rows, rest, lse_n1, labels_n)
         sums = [own.cross_entropy, entropy]
         if teacher is not None:
-            sums += self._distil(rows, telling, entropy, which)
+            sums += self._distil(rows, telling, entropy, agreement, which)
         if self.wants_gradient:
             self._store(own, rows, shared, rest)
         return torch.stack(sums)
 
-    def _distil(self, rows: Rows, kl_teacher: Tensor, student_entropy: Tensor, which: slice) -> list[Tensor]:
+    def _distil(
+        self, rows: Rows, kl_teacher: Tensor, student_entropy: Tensor, agreement: Tensor, which: slice
+    ) -> list[Tensor]:
         """Figures that need the teacher, with the gradient of the divergence left in ``rows.gradient``."""
-        top_n1 = rows.log_p.argmax(-1, keepdim=True)
-        agreement = (rows.q.gather(-1, top_n1) == rows.q.amax(-1, keepdim=True)).sum().to(self.dtype)
         teacher_entropy = -_inner(rows.p, rows.log_p)
         t = self.inputs.t
         target = rows.towards(t) if t else rows.with_(log_p=rows.log_q, p=rows.q)

@@ -324,6 +324,26 @@ def test_without_gradients(name: str) -> None:
     torch.testing.assert_close(output.loss, reference.loss.detach())
 
 
+@every_loss
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu(name: str, dtype: torch.dtype) -> None:
+    spec = SPECS[name]
+    arguments = {
+        leaf: value.detach().cuda().requires_grad_(value.requires_grad)
+        for leaf, value in case(33, 70, 66, width=16, dtype=dtype, scale=0.3).items()
+    }
+    more = {
+        extra: None if value is None else value.detach().cuda().requires_grad_(value.requires_grad)
+        for extra, value in extras(spec, 33, torch.float32).items()
+    }
+    fused, plain = both(arguments, **more, spec=spec, t=0.4, vocabulary=64, chunk_bytes=rows_per_chunk(8, 70, 64))
+    torch.testing.assert_close(fused.loss, plain.loss, rtol=1e-2, atol=1e-3)
+    theirs = gradients(plain, arguments)
+    for leaf, ours in gradients(fused, arguments).items():
+        assert (ours - theirs[leaf]).norm() < 0.02 * theirs[leaf].norm(), leaf
+
+
 def test_from_compiled_code() -> None:
     arguments = case(9, 11)
     spec = SPECS["taid-rkl"]

@@ -202,6 +202,8 @@ def test_names_and_options_are_exact() -> None:
         (lambda: LossSpec.of("ab", alpha=0.0, beta=0.0), "both 0"),
         (lambda: LossSpec.of("amid", lam=1.0), "lam of amid is 1.0"),
         (lambda: LossSpec.of("amid", measure="kll"), "did you mean 'kl'"),
+        (lambda: LossSpec.of("amid", measure=1.0), "option measure of loss 'amid' is 1.0, expected a name such as kl"),
+        (lambda: LossSpec.of("jsd", beta="half"), "option beta of loss 'jsd' is 'half', expected a number such as 0.1"),
         (lambda: LossSpec.of("distillm2", student_weight=3.0), "student_weight of distillm2"),
         (lambda: LossSpec.of("taid", divergence="rlk"), "did you mean 'rkl'"),
         (lambda: LossSpec.of("taid", divergence="ctkd"), "cannot be taken to TAID's target"),
