@@ -155,9 +155,11 @@ def _times(
     runs = {name: (lambda loss=loss: loss(case).backward()) for name, loss in losses.items()} | (more or {})
     samples: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(arguments.rounds + 1):
-        for name, run in runs.items():
+        order = list(runs)
+        # Each round begins with another one: who follows a contestant that held much memory pays for its pages.
+        for name in order[turn % len(order) :] + order[: turn % len(order)]:
             case.forget()
-            taken = seconds(run, arguments.device)
+            taken = seconds(runs[name], arguments.device)
             if turn:
                 samples[name].append(taken)
     case.forget()
