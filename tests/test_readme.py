@@ -53,7 +53,10 @@ def test_every_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     lay_a_trained_teacher(tmp_path, monkeypatch)
     Image.new("RGB", (64, 64), (200, 30, 30)).save(tmp_path / "picture.png")
     ran = []
+    assert "$(BIN)/taid-vlm quickstart\n" in (ROOT / "Makefile").read_text()
     for command in commands():
+        if command == "make quickstart":
+            command = "taid-vlm quickstart"
         if command.startswith(("make ", "source ")):
             continue
         assert command.startswith("taid-vlm "), f"a command that this test cannot run: {command}"

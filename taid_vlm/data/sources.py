@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from taid_vlm.common.assets import resolve
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.paths import resolve
 from taid_vlm.common.registry import Registry
 from taid_vlm.data.record import Record
 from taid_vlm.recipe.schema import DataSource

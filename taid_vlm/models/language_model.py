@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from taid_vlm.common.assets import cache_folder, resolve
+from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import new_folder, require_space, sha256_of
+from taid_vlm.common.paths import resolve
 from taid_vlm.models.specs import LanguageModelSpec
 
 

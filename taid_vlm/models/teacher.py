@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from taid_vlm.common.paths import resolve
 from taid_vlm.models.assemble import join
 from taid_vlm.models.fingerprint import fingerprint
 from taid_vlm.models.language_model import load_language_model
@@ -48,9 +49,9 @@ def teacher_from_saved(path: str) -> Teacher:
     """Any student saved by this toolkit can teach.
 
     Raises:
-        UserError: see :func:`load_student`.
+        UserError: see :func:`resolve` and :func:`load_student`.
     """
-    loaded = load_student(path)
+    loaded = load_student(resolve(path))
     return _frozen(loaded.student, loaded.processor, loaded.spec.vision_encoder)
 
 

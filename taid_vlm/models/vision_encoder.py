@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from taid_vlm.common.assets import resolve
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.paths import resolve
 from taid_vlm.models.specs import VisionEncoderSpec
 
 

@@ -8,15 +8,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.paths import recipes_folder
 from taid_vlm.recipe.schema import Recipe
 from taid_vlm.recipe.source import Source, apply_override, read_source
-
-
-def recipes_folder() -> Path:
-    """Where the shipped recipes are: in a checkout beside the package, in a wheel inside it."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
 
 
 def list_recipes() -> list[str]:

@@ -17,7 +17,7 @@ class TeacherCache(Strict):
 class TeacherSpec(Strict):
     """Who teaches: a saved vision-language model of this toolkit, or a plain language model."""
 
-    checkpoint: str | None = Field(None, description="folder of a saved student")
+    checkpoint: str | None = Field(None, description="folder of a saved student, or recipes:PATH of a shipped one")
     language_model: LanguageModelSpec | None = Field(None, description="a causal language model (language-only)")
     chat_template: str = Field("chatml", description="template of a plain language model; a checkpoint brings its own")
     cache: TeacherCache = TeacherCache()

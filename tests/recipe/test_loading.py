@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.recipe import dump_recipe, list_recipes, load_recipe
+from taid_vlm.recipe import dump_recipe, list_recipes, load_recipe, recipes_folder
 
 MINIMAL = """
 student:
@@ -81,3 +81,9 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
 def test_so_are_the_paths_of_tasks(tmp_path: Path) -> None:
     file = write(tmp_path, MINIMAL + "evaluation: {tasks: [./pets.yaml, easy_vqa]}\n")
     assert load_recipe(file).evaluation.tasks == [str(tmp_path / "pets.yaml"), "easy_vqa"]
+
+
+def test_a_shipped_recipe_is_the_same_in_every_checkout() -> None:
+    for name in list_recipes():
+        if name != "quickstart/student":
+            assert str(recipes_folder().parent) not in dump_recipe(load_recipe(name)), name

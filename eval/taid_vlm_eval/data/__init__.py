@@ -31,7 +31,8 @@ def data_folder(task_file: TaskFile) -> Path:
     Raises:
         UserError: unknown asset, or nothing at the path.
     """
-    from taid_vlm.common.assets import PREFIX, resolve
+    from taid_vlm.common.assets import PREFIX
+    from taid_vlm.common.paths import resolve
 
     written = task_file.task.data.path
     if written.startswith(PREFIX):
