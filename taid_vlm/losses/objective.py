@@ -141,9 +141,9 @@ class LossOutput:
             ``cross_entropy`` (of the labels, full vocabulary) and ``student_entropy``. With a teacher also, over
             the shared vocabulary: ``kl_target`` KL(p_t || q); ``ce_target`` -sum p_t log q, the value the authors'
             code logs; ``kl_teacher`` KL(p || q), comparable between objectives and between values of t;
-            ``teacher_entropy``; ``agreement``, the number of rows where the teacher's top token is the student's;
-            and ``kd``, the divergence that is minimised, if it has a weight. On request, for a sample of
-            ``mass_rows`` rows: ``head_mass`` and ``tail_mass`` of the student (see ``figures``).
+            ``teacher_entropy``; ``agreement``, the number of rows where no token is likelier to the student than the
+            teacher's top token; and ``kd``, the divergence that is minimised, if it has a weight. On request, for a
+            sample of ``mass_rows`` rows: ``head_mass`` and ``tail_mass`` of the student (see ``figures``).
     """
 
     loss: Tensor

@@ -51,7 +51,9 @@ def row_values(inputs: LossInputs, logits: RowLogits) -> dict[str, Tensor]:
     values["ce_target"] = taid_cross_entropy(fixed_nS, teacher_nS, inputs.t)
     values["kl_teacher"] = forward_kl(fixed_nS, teacher_nS)
     values["teacher_entropy"] = entropy(teacher_nS)
-    values["agreement"] = (fixed_nS.argmax(-1) == teacher_nS.argmax(-1)).to(student_nV.dtype)
+    # The student's choice is every token that shares its largest logit: ties are common below a soft cap.
+    at_choice_n = fixed_nS.gather(-1, teacher_nS.argmax(-1, keepdim=True)).squeeze(-1)
+    values["agreement"] = (at_choice_n == fixed_nS.amax(-1)).to(student_nV.dtype)
     if inputs.spec.kd_weight:
         values["kd"] = _kd(inputs, shared_nS, teacher_nS, logits.rows)
     return values

@@ -54,16 +54,18 @@ class Tile:
         labels_n, columns = self.inputs.labels[which], student.shape[-1]
         q = self.scratch.take(n)
         top_n1 = student.amax(-1, keepdim=True)
+        if teacher is not None:
+            teacher_top_n1, place_n1 = largest(teacher)
+            # Before the shift by lse, whose rounding can make two logits equal.
+            agreement = (student.gather(-1, place_n1) == top_n1).sum().to(self.dtype)
         lse_n1 = softmax_into(student, q, top_n1)
-        log_q, top_n1 = student.sub_(lse_n1), top_n1 - lse_n1
+        log_q = student.sub_(lse_n1)
         gradient = log_q if shared.product.dtype == self.dtype else self.scratch.take(n)
         rows = Rows(log_q, q, log_q, q, gradient, self.scratch, labels_n.where(labels_n < columns, -1))
         entropy = telling = -_inner(q, log_q)
         if teacher is not None:
             p = self.scratch.take(n)
-            teacher_top_n1, place_n1 = largest(teacher)
             teacher_lse_n1 = softmax_into(teacher, p, teacher_top_n1, place_n1)
-            agreement = (log_q.gather(-1, place_n1) == top_n1).sum().to(self.dtype)
             rows = rows.with_(log_p=teacher.sub_(teacher_lse_n1), p=p)
             telling = rows.forward_kl.sum()
         # 0 * -inf is NaN: whichever logit is not finite, neither is this figure.

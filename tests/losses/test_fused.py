@@ -407,6 +407,40 @@ def refused(message: str, arguments: dict[str, Any], **options: Any) -> None:
         distillation_loss(**arguments, **{"spec": TAID, "t": 0.4, **options})
 
 
+@pytest.mark.parametrize("implementation", ["fused", "plain"])
+def test_a_tie_of_the_student_agrees_with_either_choice(implementation: str) -> None:
+    """Logits of 40 and 50 are both 2 below a soft cap of 2: the teacher's choice is one of the student's two."""
+    identity = torch.eye(3)
+    student = torch.tensor([[40.0, 50.0, 1.0], [50.0, 40.0, 1.0], [1.0, 2.0, 50.0]])
+    output = distillation_loss(
+        student,
+        identity,
+        torch.zeros(3, dtype=torch.long),
+        teacher_hidden_ND=torch.tensor([[1.0, 3.0, 0.0]] * 3),
+        teacher_head_UD=identity,
+        student_softcap=2.0,
+        spec=LossSpec.of("kl"),
+        implementation=implementation,
+    )
+    assert output.sums["agreement"] == 2
+
+
+def test_logits_that_differ_by_the_last_bit_are_no_tie() -> None:
+    """Shifting both by logsumexp rounds them to the same number; agreement is told from the logits themselves."""
+    top = torch.tensor(0.1)
+    student = torch.stack([torch.nextafter(top, top - 1), top, top - 90]).unsqueeze(0)
+    identity = torch.eye(3)
+    arguments = {
+        "student_hidden_NH": student,
+        "student_head_VH": identity,
+        "labels_N": torch.zeros(1, dtype=torch.long),
+        "teacher_hidden_ND": torch.tensor([[3.0, 1.0, 0.0]]),
+        "teacher_head_UD": identity,
+    }
+    for output in both(arguments, spec=LossSpec.of("kl")):
+        assert output.sums["agreement"] == 0
+
+
 def test_bad_arguments_are_refused() -> None:
     good = case()
     refused(r"'taid' got no teacher.*'sft'", without_teacher(good))
