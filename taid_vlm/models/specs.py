@@ -3,7 +3,7 @@
 Light to import (no torch), because recipes are checked before anything heavy is loaded.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -31,12 +31,59 @@ class VisionEncoderSpec(Strict):
     interpolation: Literal["bilinear", "bicubic", "nearest"] | None = Field(
         None, description="resampling filter; the encoder's own when left out"
     )
+    feature: Literal["normed"] | Annotated[int, Field(le=-1)] = Field(
+        "normed",
+        description="what is read: normed (the encoder's final output), or -1, -2, ... (output of the last block, of the "
+        "one before it, ...; no final norm). It decides which stock class can hold the student",
+    )
+    prefix_tokens: Literal["drop", "keep"] = Field(
+        "drop", description="class and register tokens: dropped, or kept as image tokens before those of the grid"
+    )
 
 
 class ProjectorSpec(Strict):
     """What joins the encoder's features to the language model's embeddings."""
 
-    name: str = Field("mlp", description="exact name of a projector: linear, mlp")
+    name: str = Field(
+        "mlp",
+        description="exact name of a projector: linear, mlp, pixel_shuffle_linear, pixel_shuffle_mlp, "
+        "ln_pixel_shuffle_mlp, mlp_avg_pool, perceiver, ldp_v2",
+    )
+    options: dict[str, bool | int | float] = Field(
+        {}, description="options of the projector by their names, for example {factor: 3} of pixel_shuffle_linear"
+    )
+
+
+class ImagesSpec(Strict):
+    """How a picture becomes tiles, and which text stands around its tokens."""
+
+    style: Literal["plain", "internvl", "smolvlm", "lfm2_vl"] = Field(
+        "plain",
+        description="text around the tokens of a picture, as the stock processor of that name writes it; plain is none",
+    )
+    tiling: Literal["none", "dynamic", "split"] = Field(
+        "none",
+        description="none: one tile, the whole picture; dynamic: the grid of tiles nearest in shape (InternVL); "
+        "split: rows and columns (SmolVLM, needs style smolvlm)",
+    )
+    min_tiles: int = Field(1, ge=1, description="dynamic: fewest tiles of a picture, the thumbnail not counted")
+    max_tiles: int = Field(6, ge=1, description="dynamic: most tiles of a picture, the thumbnail not counted")
+    thumbnail: bool = Field(True, description="dynamic: the whole picture follows its tiles, if they are several")
+    longest_edge: int | None = Field(
+        None, ge=8, description="split: the longer side is resized to it first; four tiles when left out"
+    )
+
+    @model_validator(mode="after")
+    def _fit(self) -> "ImagesSpec":
+        if self.min_tiles > self.max_tiles:
+            raise ValueError(f"min_tiles {self.min_tiles} is above max_tiles {self.max_tiles}")
+        if (self.tiling == "split") and self.style != "smolvlm":
+            raise ValueError(
+                f"tiling split marks rows and columns in the text, which style {self.style!r} does not: set style smolvlm"
+            )
+        if self.tiling == "dynamic" and self.style == "smolvlm":
+            raise ValueError("style smolvlm has no text for dynamic tiling: set tiling split, or style internvl")
+        return self
 
 
 class LanguageModelSpec(Strict):
@@ -53,16 +100,24 @@ class LanguageModelSpec(Strict):
 
 
 class LoraSpec(Strict):
-    """Low-rank adapters (LoRA, arXiv 2106.09685) on linear layers of the language model."""
+    """Low-rank adapters (LoRA, arXiv 2106.09685) on linear layers."""
 
     rank: int = Field(8, ge=1, description="inner dimension r")
     alpha: float = Field(16.0, gt=0, description="scale: the update is alpha / rank * B A x")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before A")
-    targets: list[str] = Field(
-        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    targets: list[str] | Literal["all"] = Field(
+        "all",
         min_length=1,
-        description="names of the linear layers that get an adapter",
+        description="names of the linear layers that get an adapter; all is every one but the head",
     )
+
+
+class VisionEncoderTraining(Strict):
+    """How the vision encoder is trained."""
+
+    mode: Literal["frozen", "full", "lora"] = Field("frozen", description="frozen, full, or lora")
+    lr: float | None = Field(None, gt=0, description="peak learning rate of this part; training.lr when left out")
+    lora: LoraSpec = Field(LoraSpec(), description="used when mode is lora")
 
 
 class PartTraining(Strict):
@@ -84,7 +139,7 @@ class LanguageModelTraining(Strict):
 class TrainedParts(Strict):
     """Which parts learn."""
 
-    vision_encoder: PartTraining = PartTraining()
+    vision_encoder: VisionEncoderTraining = VisionEncoderTraining()
     projector: PartTraining = PartTraining(mode="full")
     language_model: LanguageModelTraining = LanguageModelTraining()
 
@@ -99,6 +154,7 @@ class StudentSpec(Strict):
     image_token: str | None = Field(
         None, description="token that stands for one visual token: an unused special token of the tokenizer"
     )
+    images: ImagesSpec = ImagesSpec()
     train: TrainedParts = TrainedParts()
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -32,11 +32,24 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class EncoderContract:
-    """What the other parts need to know of an encoder."""
+    """What the other parts need to know of an encoder.
+
+    Attributes:
+        feature_dim: width of a token.
+        grid: rows and columns of tokens, in row order.
+        image: preprocessing.
+        prefix_tokens: class and register tokens kept before those of the grid; 0 where they are dropped.
+        layout: how the source gives its features, NLC (tokens) or NCHW (a map); what comes out of the encoder is tokens.
+        family: exact name of the architecture, for exports: transformers' model_type, or timm_vit, timm_cnn,
+            open_clip_vit, ...
+    """
 
     feature_dim: int
     grid: tuple[int, int]
     image: ImageInput
+    prefix_tokens: int = 0
+    layout: Literal["NLC", "NCHW"] = "NLC"
+    family: str = ""
 
 
 class VisionEncoder(nn.Module):
