@@ -62,7 +62,7 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
     teacher = _train_teacher() if train_teacher else Path(resolve(SHIPPED_TEACHER))
     console.print(f"teacher: {teacher}", highlight=False, soft_wrap=True)
     encoder = recipes["taid"].student.vision_encoder
-    store = FeatureStore(encoder) if encoder is not None else None
+    store = FeatureStore(encoder, recipes["taid"].student.images) if encoder is not None else None
     students = {}
     for name, recipe in recipes.items():
         console.print(f"\n[bold]{name}[/bold]: {recipe.description}")

@@ -1,13 +1,18 @@
 """Opening a picture whatever its format, or saying clearly why not."""
 
+import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from taid_vlm.data.record import BadSampleError
 
 MAX_PIXELS = 100_000_000
+# Formats whose size and orientation are known before any pixel is decoded.
+HEADER_SAYS_ALL = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
 
 
 def open_image(path: Path) -> Image.Image:
@@ -16,6 +21,27 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         BadSampleError: missing, truncated, not a picture, or larger than 100 megapixels.
     """
+    with _opened(path) as image:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of what :func:`open_image` gives, from the file's header where that says it.
+
+    Raises:
+        BadSampleError: missing, not a picture, or larger than 100 megapixels. What is broken further on shows when it is opened.
+    """
+    with _opened(path) as image:
+        if image.format in HEADER_SAYS_ALL and not (image.format == "PNG" and _png_has_late_chunks(path)):
+            # Not getexif() of the format's own class: that of PNG decodes all pixels, in search of late chunks.
+            turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    return open_image(path).size
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             # Pillow warns at 89 megapixels and refuses at twice that; the limit here is ours.
@@ -25,14 +51,27 @@ def open_image(path: Path) -> Image.Image:
                     raise BadSampleError(
                         f"picture {path} has {image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}"
                     )
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                yield image
     except FileNotFoundError as error:
         raise BadSampleError(f"picture not found: {path}") from error
     except BadSampleError:
         raise
     except Exception as error:  # decoders raise many types: OSError, SyntaxError, ValueError, struct.error, ...
         raise BadSampleError(f"picture cannot be read: {path} ({str(error) or type(error).__name__})") from error
+
+
+def _png_has_late_chunks(path: Path) -> bool:
+    # The orientation may stand behind the pixels. Their chunks are skipped, not read.
+    with path.open("rb") as file:
+        file.seek(8)
+        seen_pixels = False
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if seen_pixels and kind not in (b"IDAT", b"fdAT", b"fcTL", b"IEND"):
+                return True
+            seen_pixels = seen_pixels or kind == b"IDAT"
+            file.seek(length + 4, 1)
+    return False
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

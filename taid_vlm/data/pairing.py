@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.data.images import image_size
 from taid_vlm.data.record import BadSampleError, Record
 
 
@@ -17,7 +18,17 @@ class RendersChats(Protocol):
 
     tokenizer: Any
 
-    def render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = False) -> Any:
+    @property
+    def needs_sizes(self) -> bool:
+        """Whether :meth:`render` must know the sizes of the pictures."""
+        ...
+
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        add_generation_prompt: bool = False,
+        sizes: list[tuple[int, int]] | None = None,
+    ) -> Any:
         """An object with ``ids`` and ``answer_mask``."""
         ...
 
@@ -46,7 +57,7 @@ class Pairer:
 
     Args:
         teacher: None when no teacher is needed.
-        max_length: tokens of the longer rendering, pictures included.
+        max_length: tokens of the longer rendering, all tiles of all pictures included.
     """
 
     def __init__(self, student: RendersChats, teacher: RendersChats | None, max_length: int) -> None:
@@ -56,11 +67,15 @@ class Pairer:
         """Render and line up.
 
         Raises:
-            BadSampleError: no answer, too long, or answers that are not the same ids on both sides.
+            BadSampleError: no answer, too long, answers that are not the same ids on both sides, or a picture whose size is needed
+                and cannot be read.
         """
         record.check()
-        student, labels = _side(self.student, record)
-        teacher, teacher_labels = _side(self.teacher, record) if self.teacher is not None else (None, labels)
+        sizes: list[tuple[int, int]] | None = None
+        if self.student.needs_sizes or (self.teacher is not None and self.teacher.needs_sizes):
+            sizes = [image_size(path) for path in record.images]
+        student, labels = _side(self.student, record, sizes)
+        teacher, teacher_labels = _side(self.teacher, record, sizes) if self.teacher is not None else (None, labels)
         longest = max(len(student.ids), len(teacher.ids) if teacher else 0)
         if longest > self.max_length:
             raise BadSampleError(
@@ -92,8 +107,8 @@ def check_mismatches(mismatches: list[str], total: int) -> None:
         )
 
 
-def _side(processor: RendersChats, record: Record) -> tuple[Side, list[int]]:
-    rendered = processor.render(record.messages)
+def _side(processor: RendersChats, record: Record, sizes: list[tuple[int, int]] | None) -> tuple[Side, list[int]]:
+    rendered = processor.render(record.messages, sizes=sizes)
     # The logits at position i speak of token i + 1: the one shift is made here and nowhere else.
     rows = [i - 1 for i, said in enumerate(rendered.answer_mask) if said and i > 0]
     if not rows:

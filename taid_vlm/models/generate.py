@@ -1,5 +1,6 @@
 """Greedy answers for a batch of conversations."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,16 +29,19 @@ def generate_answers(
     Raises:
         UserError: a conversation whose pictures and placeholders differ in number.
     """
-    prompts = [processor.render(messages, add_generation_prompt=True).ids for messages in conversations]
+    prompts = []
     for messages, pictures in zip(conversations, images, strict=True):
         places = sum(p["type"] == "image" for m in messages for p in m["content"] if isinstance(p, dict))
         if places != len(pictures):
             raise UserError(f"a conversation asks for {places} pictures and has {len(pictures)}")
+        sizes = [picture.size for picture in pictures]
+        prompts.append(processor.render(messages, add_generation_prompt=True, sizes=sizes).ids)
     device = student.head.weight.device
     inputs = _left_padded(prompts, processor)
     flat = [picture for pictures in images for picture in pictures]
     if flat:
-        inputs = ModelInputs(inputs.input_ids, inputs.attention_mask, inputs.rows, processor.pixel_values(flat))
+        tiles = tuple(processor.tiles_per_image(picture.size) for picture in flat)
+        inputs = replace(inputs, pixel_values=processor.pixel_values(flat), tiles=tiles)
     inputs = inputs.to(device)
     tokenizer = processor.tokenizer
     language_model: Any = student.language_model

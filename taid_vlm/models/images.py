@@ -1,4 +1,10 @@
-"""From a PIL picture to the encoder's pixel values."""
+"""From a PIL picture to the encoder's pixel values.
+
+Resampling is Pillow's. The stock processors of transformers on the Pillow backend give equal values. Their torchvision twins, which are the
+default there, round otherwise: measured over all tilings and side 384, a photograph differs by at most 1 of 255 steps in a channel
+(bilinear) or 2 (bicubic, lanczos), on average by under 0.01; where noise is resized to tiles of 32 pixels, some values differ by up to 27
+steps (bicubic, lanczos; bilinear stays at 1), on average by under 0.11.
+"""
 
 import numpy as np
 import torch
@@ -11,6 +17,9 @@ FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
 }
 
 

@@ -1,4 +1,4 @@
-"""Language models: loading (GGUF too), and cutting a smaller one out of a larger one."""
+"""Language models: loading (GGUF too), whole or cut, with weights or without."""
 
 import shutil
 from pathlib import Path
@@ -11,11 +11,35 @@ from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import new_folder, require_space, sha256_of
 from taid_vlm.common.paths import resolve
+from taid_vlm.models.layers import cut_layers, decoder_layers, layers_to_keep
 from taid_vlm.models.specs import LanguageModelSpec
 
+# Families (``model_type``) that stock vision-language classes can hold as their language model: each
+# keeps its embeddings under ``embed_tokens`` and takes ``inputs_embeds``. As a plain language model any family will do.
+VISION_FAMILIES = (
+    "llama",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+    "mistral",
+    "olmo2",
+    "granite",
+    "smollm3",
+    "lfm2",
+    "exaone4",
+)
 
-def load_language_model(spec: LanguageModelSpec, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
+
+def load_language_model(
+    spec: LanguageModelSpec, dtype: torch.dtype = torch.float32, *, load_weights: bool = True
+) -> tuple[nn.Module, Any]:
     """Load a causal language model and its tokenizer, cut to ``spec.layers``.
+
+    Args:
+        load_weights: False builds the model from its config (of a GGUF file: from its metadata) and reads no weights.
+            Under ``with torch.device("meta")`` nothing is allocated either.
 
     Returns:
         The model in evaluation mode, and a fast tokenizer.
@@ -23,13 +47,15 @@ def load_language_model(spec: LanguageModelSpec, dtype: torch.dtype = torch.floa
     Raises:
         UserError: the source is not there, or the layers asked for do not exist.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     source = checked_source(spec)
-    options = {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
+    options: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
+    if spec.gguf_file is not None:
+        if load_weights:
+            source = str(_converted_gguf(Path(source), spec.gguf_file))
+        else:
+            options["gguf_file"] = spec.gguf_file
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model, tokenizer = _open(source, dtype, load_weights, options)
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot load the language model {spec.source!r}: {str(error).splitlines()[0]}. Give a hub id, a folder written as "
@@ -40,8 +66,23 @@ def load_language_model(spec: LanguageModelSpec, dtype: torch.dtype = torch.floa
     return model.eval(), tokenizer
 
 
+def _open(source: str, dtype: torch.dtype, load_weights: bool, options: dict[str, Any]) -> tuple[nn.Module, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    if load_weights:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    else:
+        config = AutoConfig.from_pretrained(source, **options)
+        # A GGUF's config asks for its quantiser; what is built here has plain floats.
+        if "gguf_file" in options and hasattr(config, "quantization_config"):
+            del config.quantization_config
+        trust = options["trust_remote_code"]
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust)
+    return model, AutoTokenizer.from_pretrained(source, **options)
+
+
 def checked_source(spec: LanguageModelSpec) -> str:
-    """Folder or hub id to load from; GGUF files are converted once into the cache.
+    """Folder or hub id to load from.
 
     Raises:
         UserError: a folder that does not exist, or a GGUF file that is not in it.
@@ -51,16 +92,14 @@ def checked_source(spec: LanguageModelSpec) -> str:
         source = str(Path(source).expanduser())
         if not Path(source).is_dir():
             raise UserError(f"language model folder not found: {source}; a folder with config.json was expected")
-    if spec.gguf_file is not None:
-        return str(_converted_gguf(Path(source), spec.gguf_file))
+    if spec.gguf_file is not None and not (Path(source) / spec.gguf_file).is_file():
+        raise UserError(f"GGUF file not found: {Path(source) / spec.gguf_file}; check source and gguf_file")
     return source
 
 
 def _converted_gguf(folder: Path, file_name: str) -> Path:
     """Convert a GGUF file to safetensors once; later loads read the result from the cache in a second."""
     gguf = folder / file_name
-    if not gguf.is_file():
-        raise UserError(f"GGUF file not found: {gguf}; check source and gguf_file")
     target = cache_folder() / "converted" / f"{gguf.stem}-{sha256_of(gguf)[:16]}"
     if target.is_dir():
         return target
@@ -82,60 +121,36 @@ def _converted_gguf(folder: Path, file_name: str) -> Path:
     return target
 
 
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The list of decoder layers of a causal language model.
-
-    Raises:
-        UserError: the architecture keeps its layers elsewhere.
-    """
-    layers = getattr(backbone_of(model), "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        raise UserError(
-            f"{type(model).__name__} has no list of decoder layers named 'layers', so no layers can be cut from it; "
-            f"leave 'layers' out or choose a Llama-like model"
-        )
-    return layers
-
-
 def backbone_of(model: Any) -> Any:
     """The language model without its head."""
     return model.base_model
 
 
-def layers_to_keep(wanted: int | list[int], available: int) -> list[int]:
-    """Indices of the layers to keep; a number means evenly spaced with the first and the last.
-
-    >>> layers_to_keep(4, 30)
-    [0, 10, 19, 29]
+def check_vision_family(model: Any) -> None:
+    """Refuse language models that no class of a stock runtime can hold beside a vision encoder.
 
     Raises:
-        UserError: an index out of range or given twice, or more layers than there are.
+        UserError: the family, and those that can.
     """
-    if isinstance(wanted, int):
-        if not 1 <= wanted <= available:
-            raise UserError(
-                f"layers: {wanted} asked for, but the language model has {available}; give 1 to {available}"
-            )
-        if wanted == 1:
-            return [0]
-        return [round(i * (available - 1) / (wanted - 1)) for i in range(wanted)]
-    if not wanted or len(set(wanted)) != len(wanted) or any(not 0 <= i < available for i in wanted):
+    family = model.config.model_type
+    if family not in VISION_FAMILIES:
         raise UserError(
-            f"layers: {wanted} asked for; expected different numbers from 0 to {available - 1}, in the order they shall run"
+            f"a language model of family {family!r} cannot be that of a vision student: no class of a stock runtime holds it "
+            f"beside a vision encoder. Choose one of {', '.join(VISION_FAMILIES)}, or leave vision_encoder, projector and "
+            f"image_token out to train it as a plain language model"
         )
-    return list(wanted)
 
 
-def cut_layers(model: nn.Module, keep: list[int]) -> None:
-    """Keep only the decoder layers ``keep``, in place, and make the config agree (cache indices, per-layer types)."""
-    backbone = backbone_of(model)
-    layers = decoder_layers(model)
-    backbone.layers = nn.ModuleList(layers[i] for i in keep)
-    for index, layer in enumerate(backbone.layers):
-        for module in layer.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = index  # the key-value cache is addressed by it
-    config: Any = model.config
-    config.num_hidden_layers = len(keep)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[i] for i in keep]
+@torch.no_grad()
+def embedding_std(model: Any) -> float:
+    """Standard deviation of what the token embeddings give; 1 on the meta device, where there are no values."""
+    embeddings = model.get_input_embeddings()
+    weight = embeddings.weight
+    if weight.is_meta:
+        return 1.0
+    spread = float(weight.float().std())
+    if type(embeddings) is nn.Embedding:
+        return spread
+    # Gemma 3 multiplies inside its embedding layer, which features that are put beside the tokens do not pass.
+    some = torch.arange(min(64, weight.shape[0]), device=weight.device)
+    return spread * float(embeddings(some).float().std() / weight[some].float().std())

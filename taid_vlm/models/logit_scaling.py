@@ -33,12 +33,17 @@ def find_logit_scaling(model: Any) -> LogitScaling:
     Config fields do not tell: ``logits_scaling`` divides in one family and multiplies in another, and a family may do
     something without a field. So each reading of the fields is tried, and one must give the model's logits.
 
+    On the meta device nothing can be tried, and the reading that the fields suggest first is taken.
+
     Raises:
         UserError: none does; the loss would be computed from other logits than the model's.
     """
+    head = model.get_output_embeddings()
+    if head.weight.is_meta:
+        readings = _readings(model.config)
+        return next((reading for reading in readings if reading.scale != 1), readings[0])
     training = model.training
     model.eval()
-    head = model.get_output_embeddings()
     ids = torch.tensor([[0, 1]], device=head.weight.device)
     expected = model(input_ids=ids, use_cache=False).logits.float()
     raw = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()

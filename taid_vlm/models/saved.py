@@ -94,6 +94,23 @@ def load_student(path: str | Path, *, merge: bool = True) -> LoadedStudent:
     return LoadedStudent(student.eval(), processor, spec, str(folder), about["sha256"])
 
 
+def empty_student(path: str | Path) -> tuple[Student, Processor, StudentSpec]:
+    """A saved student without its weights, on the meta device, adapters left out; no weight file is read.
+
+    Raises:
+        UserError: not a student's folder, or parts that its spec names are not there.
+    """
+    folder = Path(path).expanduser()
+    about = read_about(folder)
+    spec = StudentSpec.model_validate(about["spec"])
+    if about["weights"] == "trained":
+        student, processor = build_student(spec.model_copy(update={"train": TrainedParts()}), load_weights=False)
+    else:
+        with torch.device("meta"):
+            student, processor = _empty_student(folder, spec)
+    return student.requires_grad_(False).eval(), processor, spec
+
+
 def read_about(folder: Path) -> dict[str, Any]:
     """The content of ``student.json``.
 

@@ -154,6 +154,11 @@ class StudentSpec(Strict):
     image_token: str | None = Field(
         None, description="token that stands for one visual token: an unused special token of the tokenizer"
     )
+    added_tokens: list[str] = Field(
+        [],
+        description="special tokens that the tokenizer gets if it lacks them, such as <img> and </img>; spare rows of the "
+        "embedding are used before it is enlarged",
+    )
     images: ImagesSpec = ImagesSpec()
     train: TrainedParts = TrainedParts()
 

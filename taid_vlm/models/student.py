@@ -1,6 +1,6 @@
 """The one module tree that is trained: vision encoder, projector, causal language model.
 
-Shapes: B sequences, L positions, R answer rows, H hidden size, V vocabulary, I images, N tokens per image, C feature dimension.
+Shapes: B sequences, L positions, R answer rows, H hidden size, V vocabulary, T tiles of all pictures, N tokens per tile, C feature dimension.
 """
 
 from collections.abc import Iterable
@@ -24,8 +24,9 @@ class ModelInputs:
         input_ids: ``[B, L]``, padded on the right.
         attention_mask: ``[B, L]``, 1 where there is a token.
         rows: ``[R]`` positions in the flattened ``B * L`` whose next token is supervised.
-        pixel_values: ``[I, 3, size, size]`` or None.
-        image_features: ``[I, N, C]``, the encoder's output, when it was computed before.
+        pixel_values: ``[T, 3, size, size]``, the tiles of the pictures in order, or None.
+        image_features: ``[T, N, C]``, the encoder's output, when it was computed before.
+        tiles: how many tiles each picture has, for messages; empty when every tile is a picture.
     """
 
     input_ids: Tensor
@@ -33,10 +34,13 @@ class ModelInputs:
     rows: Tensor
     pixel_values: Tensor | None = None
     image_features: Tensor | None = None
+    tiles: tuple[int, ...] = ()
 
     def to(self, device: torch.device | str) -> "ModelInputs":
         """The same batch on another device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return replace(self, **moved)
 
 
@@ -83,13 +87,10 @@ class Student(nn.Module):
             if places.any():
                 raise UserError(f"{int(places.sum())} image placeholders in the text, but no pictures were given")
             return embeddings + self._idle_projector()
-        visual = self.projector(features).flatten(0, 1)
-        if int(places.sum()) != visual.shape[0]:
-            grid = self.vision_encoder.contract.grid
-            raise UserError(
-                f"{int(places.sum())} image placeholders in the text, but {features.shape[0]} pictures of {features.shape[1]} tokens "
-                f"(grid {grid[0]} x {grid[1]}) give {visual.shape[0]}; the processor and the projector disagree on tokens per picture"
-            )
+        visual = self.projector(features)
+        if int(places.sum()) != visual.shape[0] * visual.shape[1]:
+            raise UserError(self._disagreement(int(places.sum()), inputs.tiles, features, visual))
+        visual = visual.flatten(0, 1)
         return embeddings.masked_scatter(places.unsqueeze(-1), visual.to(embeddings.dtype))
 
     def hidden(self, inputs: ModelInputs) -> Tensor:
@@ -120,6 +121,18 @@ class Student(nn.Module):
         frozen = not any(p.requires_grad for p in self.vision_encoder.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             return self.vision_encoder(inputs.pixel_values)
+
+    def _disagreement(self, places: int, tiles: tuple[int, ...], features: Tensor, visual: Tensor) -> str:
+        assert self.vision_encoder is not None
+        contract = self.vision_encoder.contract
+        count = features.shape[0]
+        pictures = f"{len(tiles)} pictures in {count} tiles" if tiles else f"{count} pictures of one tile each"
+        return (
+            f"{places} image placeholders in the text, but {pictures} give {visual.shape[0] * visual.shape[1]} visual tokens: for a tile "
+            f"of {contract.image.size} x {contract.image.size} pixels the encoder has {features.shape[1]} tokens (grid "
+            f"{contract.grid[0]} x {contract.grid[1]}) and the projector makes {visual.shape[1]} of them. The text must be rendered by "
+            f"this student's processor, with the sizes of these very pictures"
+        )
 
     def _idle_projector(self) -> Tensor:
         # Every rank must touch the same parameters in every step, or data-parallel training waits for ever.

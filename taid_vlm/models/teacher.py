@@ -10,7 +10,7 @@ from taid_vlm.models.assemble import join
 from taid_vlm.models.fingerprint import fingerprint
 from taid_vlm.models.language_model import load_language_model
 from taid_vlm.models.processor import Processor, template_text
-from taid_vlm.models.saved import load_student
+from taid_vlm.models.saved import empty_student, load_student
 from taid_vlm.models.specs import LanguageModelSpec, StudentSpec, VisionEncoderSpec
 from taid_vlm.models.student import ModelInputs, Student
 
@@ -64,6 +64,24 @@ def teacher_from_language_model(spec: LanguageModelSpec, chat_template: str) -> 
     model, tokenizer = load_language_model(spec)
     student, processor = join(StudentSpec(language_model=spec), model, tokenizer, None, template_text(chat_template))
     return _frozen(student, processor, None)
+
+
+def teacher_without_weights(checkpoint: str | None, spec: LanguageModelSpec | None, chat_template: str) -> Teacher:
+    """The teacher that a checkpoint or a language model would give, on the meta device and without a fingerprint.
+
+    Raises:
+        UserError: as the functions that load it.
+    """
+    if checkpoint is not None:
+        student, processor, saved = empty_student(resolve(checkpoint))
+        return Teacher(student, processor, "", saved.vision_encoder)
+    assert spec is not None
+    with torch.device("meta"):
+        model, tokenizer = load_language_model(spec, load_weights=False)
+        student, processor = join(
+            StudentSpec(language_model=spec), model, tokenizer, None, template_text(chat_template)
+        )
+    return Teacher(student.requires_grad_(False).eval(), processor, "", None)
 
 
 def _frozen(student: Student, processor: Processor, encoder: VisionEncoderSpec | None) -> Teacher:

@@ -1,10 +1,9 @@
-"""Which parameters learn, with LoRA where the recipe asks for it."""
-
-from typing import Any
+"""Which parameters learn: parts frozen, free or with adapters."""
 
 from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.models.lora import adapted_layers, add_lora, linears_of_language_model, linears_of_vision_encoder
 from taid_vlm.models.specs import TrainedParts
 from taid_vlm.models.student import Student
 
@@ -15,20 +14,25 @@ def apply_trained_parts(student: Student, parts: TrainedParts) -> None:
     """Freeze, free or adapt each part in place.
 
     Raises:
-        UserError: a LoRA target that the language model does not have, or nothing left to train.
+        UserError: a LoRA target that a part does not have, or nothing left to train.
     """
     student.requires_grad_(False)
     if student.vision_encoder is not None:
-        student.vision_encoder.requires_grad_(parts.vision_encoder.mode == "full")
+        if parts.vision_encoder.mode == "lora":
+            found = linears_of_vision_encoder(student.vision_encoder)
+            add_lora(student.vision_encoder, "vision encoder", parts.vision_encoder.lora, found)
+        else:
+            student.vision_encoder.requires_grad_(parts.vision_encoder.mode == "full")
     if student.projector is not None:
         student.projector.requires_grad_(parts.projector.mode == "full")
-    language_model: Any = student.language_model
+    language_model = student.language_model
     if parts.language_model.mode == "full":
         language_model.requires_grad_(True)
         if parts.language_model.embeddings == "frozen":
-            language_model.get_input_embeddings().requires_grad_(False)
+            language_model.get_input_embeddings().requires_grad_(False)  # type: ignore[operator]
     elif parts.language_model.mode == "lora":
-        _add_lora(language_model, parts)
+        found = linears_of_language_model(language_model)
+        add_lora(language_model, "language model", parts.language_model.lora, found)
     if not any(p.requires_grad for p in student.parameters()):
         raise UserError(
             "every part of the student is frozen, so there is nothing to train; set a mode of student.train to full or lora"
@@ -36,15 +40,11 @@ def apply_trained_parts(student: Student, parts: TrainedParts) -> None:
 
 
 def merge_lora(student: Student) -> None:
-    """Add the adapters into the weights and remove them, in place; without adapters nothing changes."""
-    from peft.tuners.lora import LoraLayer
-
-    adapted = [(name, m) for name, m in student.language_model.named_modules() if isinstance(m, LoraLayer)]
-    for name, layer in adapted:
+    """Add the adapters of all parts into the weights and remove them, in place; without adapters nothing changes."""
+    for name, layer in adapted_layers(student).items():
         layer.merge()
         parent_name, _, child = name.rpartition(".")
-        parent = student.language_model.get_submodule(parent_name)
-        setattr(parent, child, layer.get_base_layer())
+        setattr(student.get_submodule(parent_name), child, layer.get_base_layer())
 
 
 def parameters_by_part(student: Student) -> dict[str, tuple[int, int]]:
@@ -58,29 +58,24 @@ def parameters_by_part(student: Student) -> dict[str, tuple[int, int]]:
     return table
 
 
+def describe_parts(student: Student) -> list[str]:
+    """A line for each part that is there: frozen, trained or LoRA, and how many of its parameters learn.
+
+    Adapters count as parameters of their part: ``vision_encoder: LoRA 1,024 of 87,424``.
+    """
+    lines = []
+    for part, (learns, total) in parameters_by_part(student).items():
+        mode = "LoRA" if adapted_layers(getattr(student, part)) else "trained" if learns else "frozen"
+        lines.append(f"{part}: {mode} {learns:,} of {total:,}")
+    return lines
+
+
 def trained_state(student: Student) -> dict[str, Tensor]:
     """What training changes, by name: parameters that learn, and the buffers (batch norm) of the parts they are in."""
     changing: dict[str, Tensor] = {name: p for name, p in student.named_parameters() if p.requires_grad}
     for part in PARTS:
-        module = getattr(student, part)
+        module: nn.Module | None = getattr(student, part)
         if module is not None and any(p.requires_grad for p in module.parameters()):
             kept = module.state_dict().keys()
             changing |= {f"{part}.{name}": b for name, b in module.named_buffers() if name in kept}
     return changing
-
-
-def _add_lora(language_model: nn.Module, parts: TrainedParts) -> None:
-    from peft import LoraConfig, inject_adapter_in_model
-
-    lora = parts.language_model.lora
-    linear = {name.rpartition(".")[2] for name, m in language_model.named_modules() if isinstance(m, nn.Linear)}
-    unknown = [target for target in lora.targets if target not in linear]
-    if unknown:
-        raise UserError(f"LoRA targets {unknown} are not linear layers of the language model; it has {sorted(linear)}")
-    # The adapters go into the tree itself, so that parameter names do not change with a wrapper.
-    inject_adapter_in_model(
-        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets),  # type: ignore[arg-type]
-        language_model,
-    )
-    for name, parameter in language_model.named_parameters():
-        parameter.requires_grad_(".lora_" in name)

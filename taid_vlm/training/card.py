@@ -1,21 +1,7 @@
 """The model card that is saved with a student."""
 
-from importlib.metadata import PackageNotFoundError, version
-
-import taid_vlm
 from taid_vlm.recipe.loading import dump_recipe
 from taid_vlm.recipe.schema import Recipe
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide a run's numbers."""
-    found = {"taid-vlm": taid_vlm.__version__}
-    for name in ("torch", "transformers", "timm", "accelerate", "peft"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def model_card(recipe: Recipe, name: str, measured: list[str], used: dict[str, str]) -> str:

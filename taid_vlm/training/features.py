@@ -11,27 +11,31 @@ from taid_vlm.data.images import open_image
 from taid_vlm.data.record import BadSampleError
 from taid_vlm.models.fingerprint import weights_digest
 from taid_vlm.models.images import to_pixel_values
-from taid_vlm.models.specs import VisionEncoderSpec
+from taid_vlm.models.specs import ImagesSpec, VisionEncoderSpec
+from taid_vlm.models.tiling import decides_pixels, tiles_of
 from taid_vlm.models.vision_encoder import VisionEncoder
 
 BATCH = 32
 
 
 class FeatureStore:
-    """Features ``[N, C]`` in fp32 by picture, for one frozen encoder.
+    """Features ``[tiles, N, C]`` in fp32 by picture, for one frozen encoder and one way to cut pictures.
 
-    Every picture is encoded in the same batch whatever the run does later, so that a resumed run sees the same bits.
+    Every tile is encoded in the same batch whatever the run does later, so that a resumed run sees the same bits.
     """
 
-    def __init__(self, spec: VisionEncoderSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: VisionEncoderSpec, images: ImagesSpec = ImagesSpec()) -> None:
+        self.spec, self.images = spec, images
         self._features: dict[Path, Tensor] = {}
         self.bad: dict[Path, str] = {}
         self._weights: str | None = None  # of the encoder; unknown until it is first used
 
-    def fits(self, spec: VisionEncoderSpec | None, encoder: VisionEncoder | None) -> bool:
+    def fits(self, spec: VisionEncoderSpec | None, encoder: VisionEncoder | None, images: ImagesSpec) -> bool:
         """Whether these are the features of this encoder: the same spec may stand for other weights, drawn or trained."""
-        return encoder is not None and spec == self.spec and self._weights in (None, weights_digest(encoder))
+        same_tiles = decides_pixels(images) == decides_pixels(self.images)
+        if encoder is None or spec != self.spec or not same_tiles:
+            return False
+        return self._weights in (None, weights_digest(encoder))
 
     @torch.no_grad()
     def add(
@@ -60,14 +64,25 @@ class FeatureStore:
                         raise UserError(f"{error}; repair it, or set data.on_bad_sample: skip") from error
                     self.bad[path] = str(error)
             if opened:
-                pixels = to_pixel_values([image for _, image in opened], encoder.contract.image).to(device)
-                for (path, _), features in zip(opened, encoder(pixels).float().cpu(), strict=True):
-                    self._features[path] = features.clone()
+                settings = encoder.contract.image
+                cut = [tiles_of(image, settings.size, settings.interpolation, self.images) for _, image in opened]
+                tiles = [tile for some in cut for tile in some]
+                encoded = [
+                    encoder(to_pixel_values(tiles[i : i + BATCH], settings).to(device)).float().cpu()
+                    for i in range(0, len(tiles), BATCH)
+                ]
+                features = torch.cat(encoded).split([len(some) for some in cut])
+                for (path, _), own in zip(opened, features, strict=True):
+                    self._features[path] = own.clone()
             if progress is not None:
                 progress(min(start + BATCH, len(todo)), len(todo))
 
     def take(self, pictures: list[Path]) -> Tensor:
-        """Features ``[I, N, C]`` of some pictures."""
+        """Features ``[T, N, C]`` of all tiles of some pictures, in order."""
         if not pictures:
             return torch.zeros(0, 1, 1)
-        return torch.stack([self._features[path] for path in pictures])
+        return torch.cat([self._features[path] for path in pictures])
+
+    def tiles(self, pictures: list[Path]) -> tuple[int, ...]:
+        """How many tiles each of some pictures has."""
+        return tuple(len(self._features[path]) for path in pictures)

@@ -11,12 +11,13 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.versions import versions
 from taid_vlm.data import PairedBatch, StepOrder, make_loader
 from taid_vlm.losses import means
 from taid_vlm.models.saved import save_student
 from taid_vlm.models.trained_parts import parameters_by_part
 from taid_vlm.recipe import Recipe
-from taid_vlm.training.card import model_card, versions
+from taid_vlm.training.card import model_card
 from taid_vlm.training.checkpoint import Progress, complete_checkpoints, load_checkpoint, save_checkpoint
 from taid_vlm.training.features import FeatureStore
 from taid_vlm.training.log import RunLog

@@ -8,8 +8,8 @@ from accelerate import Accelerator
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
+from taid_vlm.common.versions import versions
 from taid_vlm.recipe import Recipe, dump_recipe
-from taid_vlm.training.card import versions
 from taid_vlm.training.checkpoint import complete_checkpoints
 from taid_vlm.training.precision import choose_precision
 

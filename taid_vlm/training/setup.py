@@ -82,8 +82,9 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
         validation = _prepared(recipe, read_records(recipe.data.validation, recipe.seed), processor, teacher, say)
     store = _features(recipe, student, [train, validation], store, say)
     shared = None
-    if store is not None and teacher is not None and store.fits(teacher.encoder_spec, teacher.model.vision_encoder):
-        shared = store
+    if store is not None and teacher is not None and teacher.processor.images is not None:
+        images = teacher.processor.images.spec
+        shared = store if store.fits(teacher.encoder_spec, teacher.model.vision_encoder, images) else None
     cache = _cache(recipe, teacher, [train, validation], shared, precision)
     teacher_looks = teacher is not None and teacher.encoder_spec is not None and shared is None and cache is None
     for part in (train, validation):
@@ -159,8 +160,9 @@ def _features(
     encoder_spec = recipe.student.vision_encoder
     if not recipe.data.cache_image_features or student.vision_encoder is None or encoder_spec is None:
         return None
-    if store is None or not store.fits(encoder_spec, student.vision_encoder):
-        store = FeatureStore(encoder_spec)
+    images = recipe.student.images
+    if store is None or not store.fits(encoder_spec, student.vision_encoder, images):
+        store = FeatureStore(encoder_spec, images)
     skip = recipe.data.on_bad_sample == "skip"
     for part in parts:
         if part is None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from taid_vlm.data import BadSampleError, images, open_image
+from taid_vlm.data.images import image_size
 
 RED = (255, 0, 0)
 
@@ -128,3 +129,47 @@ def test_the_limit_is_ours_and_not_pillow_s(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(images, "MAX_PIXELS", 143)
     with pytest.raises(BadSampleError, match="12 x 12"):
         open_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tiff", "gif", "bmp", "avif"])
+def test_the_size_is_that_of_the_opened_picture(tmp_path: Path, extension: str, orientation: int | None) -> None:
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    path = tmp_path / f"x.{extension}"
+    Image.new("RGB", (24, 16), RED).save(path, **({"exif": exif} if extension not in ("gif", "bmp") else {}))
+    assert image_size(path) == open_image(path).size
+    turned = orientation in (5, 6, 7, 8) and extension not in ("gif", "bmp")
+    assert image_size(path) == ((16, 24) if turned else (24, 16))
+
+
+def test_an_orientation_behind_the_pixels_counts(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (24, 16), RED).save(tmp_path / "x.png", exif=exif)
+    data = (tmp_path / "x.png").read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + struct.unpack(">I", data[start : start + 4])[0]
+    late = data.index(b"IEND") - 4
+    (tmp_path / "x.png").write_bytes(data[:start] + data[end:late] + data[start:end] + data[late:])
+    assert image_size(tmp_path / "x.png") == open_image(tmp_path / "x.png").size == (16, 24)
+
+
+def test_the_size_needs_no_pixels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("x.png", "x.jpg"):
+        path = tmp_path / name
+        Image.fromarray(rng.integers(0, 255, (64, 96, 3), dtype=np.uint8)).save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+        with pytest.raises(BadSampleError):
+            open_image(path)
+        assert image_size(path) == (96, 64)
+
+
+def test_a_size_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("no picture")
+    with pytest.raises(BadSampleError, match=r"cannot be read: .*x\.png"):
+        image_size(tmp_path / "x.png")
+    with pytest.raises(BadSampleError, match=r"not found: .*y\.png"):
+        image_size(tmp_path / "y.png")

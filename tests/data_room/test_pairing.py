@@ -4,20 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import BadSampleError, Pairer, Record
 from taid_vlm.data.pairing import MismatchedAnswerError, check_mismatches
 from taid_vlm.models.processor import ImageTokens, Processor, template_text
+from taid_vlm.models.specs import ImagesSpec
 from taid_vlm.models.vision_encoder import ImageInput
 from tests.tiny.language_model import tiny_tokenizer
 
 IMAGE = ImageInput(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
 PICTURES = (Path("a.png"),)
+UNTILED, TILED = ImagesSpec(), ImagesSpec(tiling="dynamic", style="internvl", max_tiles=4)
+SPLIT = ImagesSpec(tiling="split", style="smolvlm")
 
 
-def processor(template: str, tokens: int) -> Processor:
-    return Processor(tiny_tokenizer(), template_text(template), ImageTokens("<empty_output>", tokens, IMAGE))
+def processor(template: str, tokens: int, spec: ImagesSpec = UNTILED) -> Processor:
+    return Processor(tiny_tokenizer(), template_text(template), ImageTokens("<empty_output>", tokens, IMAGE, spec))
 
 
 def record(answer: Any = "a cat", images: tuple[Path, ...] = PICTURES) -> Record:
@@ -29,11 +33,11 @@ class LowerCase:
     """A model that says everything in lower case."""
 
     def __init__(self, inner: Processor) -> None:
-        self.inner, self.tokenizer = inner, inner.tokenizer
+        self.inner, self.tokenizer, self.needs_sizes = inner, inner.tokenizer, inner.needs_sizes
 
-    def render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = False) -> Any:
+    def render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = False, sizes: Any = None) -> Any:
         lowered = [m if m["role"] == "user" else {**m, "content": m["content"].lower()} for m in messages]
-        return self.inner.render(lowered, add_generation_prompt)
+        return self.inner.render(lowered, add_generation_prompt, sizes)
 
 
 def test_rows_of_both_sides_predict_the_labels() -> None:
@@ -95,3 +99,49 @@ def test_at_most_three_examples_are_shown() -> None:
     with pytest.raises(UserError) as told:
         check_mismatches([f"example {i}" for i in range(9)], 100)
     assert str(told.value).count("example") == 3
+
+
+def interleaved(folder: Path) -> Record:
+    """Two pictures in the first turn, with words between them, and a third (on its side) in the second."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    for name, size, about in (("a", (16, 8), None), ("b", (8, 8), None), ("c", (16, 8), exif)):
+        Image.new("RGB", size).save(folder / f"{name}.jpg", **({"exif": about} if about else {}))
+    image, words = {"type": "image"}, {"type": "text", "text": "beside"}
+    turns = [[image, words, image], [words, image]]
+    messages = [m for t in turns for m in ({"role": "user", "content": t}, {"role": "assistant", "content": "a cat"})]
+    return Record("sample-8", messages, tuple(folder / f"{name}.jpg" for name in "abc"))
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"), [(TILED, UNTILED), (UNTILED, TILED), (SPLIT, TILED), (TILED, SPLIT), (TILED, None)]
+)
+def test_models_that_cut_pictures_otherwise_are_paired(
+    tmp_path: Path, student: ImagesSpec, teacher: ImagesSpec | None
+) -> None:
+    record = interleaved(tmp_path)
+    ours, theirs = processor("chatml", 3, student), processor("smollm2", 2, teacher) if teacher else None
+    pair = Pairer(ours, theirs, 4096).pair(record)
+    assert ours.tokenizer.decode(pair.labels) == "a cat<|im_end|>" * 2
+    for side, made, per_tile in ((pair.student, ours, 3), (pair.teacher, theirs, 2)):
+        if side is None or made is None:
+            continue
+        assert [side.ids[row + 1] for row in side.rows] == pair.labels
+        tiles = [made.tiles_per_image(size) for size in ((16, 8), (8, 8), (8, 16))]
+        assert side.ids.count(made.image_token_id) == per_tile * sum(tiles)
+        if made.needs_sizes:
+            assert sum(tiles) > 3
+
+
+def test_all_tiles_count_for_the_length(tmp_path: Path) -> None:
+    record, tiled = interleaved(tmp_path), processor("chatml", 30, TILED)
+    length = len(Pairer(tiled, None, 4096).pair(record).student.ids)
+    assert length > 30 * 7
+    with pytest.raises(BadSampleError, match=f"sample-8 has {length} tokens"):
+        Pairer(tiled, None, length - 1).pair(record)
+
+
+def test_a_picture_without_a_size_is_a_bad_sample_only_where_sizes_count() -> None:
+    assert Pairer(processor("chatml", 3), None, 512).pair(record())
+    with pytest.raises(BadSampleError, match=r"picture not found: a\.png"):
+        Pairer(processor("chatml", 3), processor("chatml", 3, TILED), 512).pair(record())

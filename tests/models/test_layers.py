@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.models.language_model import cut_layers, layers_to_keep, load_language_model
+from taid_vlm.models.language_model import load_language_model
+from taid_vlm.models.layers import cut_layers, layers_to_keep
 from taid_vlm.models.specs import LanguageModelSpec
 from tests.tiny.language_model import save_tiny_llama, tiny_llama
 

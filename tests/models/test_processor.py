@@ -1,9 +1,14 @@
 """The mask covers exactly what the assistant says and its end-of-turn token."""
 
+from typing import Any
+
 import pytest
+import torch
+from PIL import Image
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.models.processor import ImageTokens, Processor, template_text
+from taid_vlm.models.specs import ImagesSpec
 from taid_vlm.models.vision_encoder import ImageInput
 from tests.tiny.language_model import tiny_tokenizer
 
@@ -64,3 +69,53 @@ def test_an_image_token_of_several_tokens_is_refused() -> None:
 def test_an_unknown_template_lists_close_names() -> None:
     with pytest.raises(UserError, match="chatml"):
         template_text("chatlm")
+
+
+TILED = ImagesSpec(tiling="dynamic", max_tiles=4)
+LOOK = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "and "}, {"type": "image"}]}]
+
+
+def tiled(spec: ImagesSpec = TILED) -> Processor:
+    return Processor(tiny_tokenizer(), template_text("chatml"), ImageTokens("<empty_output>", 5, IMAGE, spec))
+
+
+def test_pictures_in_tiles_have_the_tokens_of_their_shapes() -> None:
+    made = tiled()
+    assert made.needs_sizes
+    assert not processor("chatml").needs_sizes
+    sizes = [(16, 8), (8, 8)]
+    assert [made.tiles_per_image(size) for size in sizes] == [3, 1]
+    assert made.render(LOOK, sizes=sizes).ids.count(made.image_token_id) == 20
+    wide, square = (Image.new("RGB", size, "red") for size in sizes)
+    pixels = made.pixel_values([wide, square])
+    assert pixels.shape == (4, 3, 8, 8)
+    assert len(made.tiles(wide)) == 3
+    assert torch.equal(pixels[3:], made.pixel_values([square]))
+    assert made.pixel_values([]).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("sizes", [None, [(16, 8)]])
+def test_sizes_that_are_missing_or_too_few_are_asked_for(sizes: Any) -> None:
+    found = "came with 1 sizes" if sizes else r"tiling 'dynamic'.*pass sizes.*each of the 2 pictures"
+    with pytest.raises(UserError, match=found):
+        tiled().render(LOOK, sizes=sizes)
+    assert tiled().render([{"role": "user", "content": "no picture"}]).ids
+
+
+def test_identity_changes_with_tiles_and_text_and_with_nothing_else() -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"max_tiles": 5},
+        {"thumbnail": False},
+        {"style": "internvl"},
+        {"tiling": "none"},
+    ]
+    found = [str(tiled(TILED.model_copy(update=change)).identity()) for change in changes]
+    assert len(set(found)) == len(found)
+    unused = tiled(ImagesSpec(max_tiles=9)).identity()
+    assert unused == tiled(ImagesSpec()).identity()
+
+
+def test_a_plain_language_model_cuts_no_pictures() -> None:
+    with pytest.raises(UserError, match="takes no pictures"):
+        processor("chatml", images=False).tiles_per_image((8, 8))

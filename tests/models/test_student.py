@@ -1,5 +1,6 @@
 """Pictures go to their placeholders and nowhere else, and padding changes nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +11,15 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.models import Student, build_student
 from taid_vlm.models.generate import generate_answers
 from taid_vlm.models.processor import Processor
-from taid_vlm.models.specs import StudentSpec
+from taid_vlm.models.specs import ImagesSpec, StudentSpec
 from taid_vlm.models.student import ModelInputs, count_parameters
 from tests.tiny.language_model import save_chatty_llama, tiny_llama
 
 Parts = tuple[Student, Processor]
+PER_TILE = (
+    r"3 image placeholders in the text, but 1 pictures of one tile each give 4 visual tokens: for a tile of 64 x 64 pixels the "
+    r"encoder has 4 tokens \(grid 2 x 2\) and the projector makes 4 of them"
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +62,10 @@ def test_features_land_on_their_placeholders_in_order(parts: Parts) -> None:
 def test_placeholders_and_pictures_must_agree(parts: Parts) -> None:
     student, processor = parts
     place = processor.image_token_id or 0
-    with pytest.raises(UserError, match="3 image placeholders in the text, but 1 pictures of 4 tokens"):
+    with pytest.raises(UserError, match=PER_TILE):
         student.embed(inputs([[place] * 3], pixel_values=torch.zeros(1, 3, 64, 64)))
+    with pytest.raises(UserError, match=r"12 image placeholders.*2 pictures in 4 tiles give 16 visual tokens"):
+        student.embed(inputs([[place] * 12], pixel_values=torch.zeros(4, 3, 64, 64), tiles=(3, 1)))
 
 
 @pytest.mark.parametrize("pictures", [{}, {"pixel_values": torch.zeros(0, 3, 64, 64)}])
@@ -112,3 +119,25 @@ def test_frozen_parts_stay_in_evaluation_mode(parts: Parts) -> None:
 def test_a_tied_head_is_counted_once(tied: bool) -> None:
     model = tiny_llama(tied=tied)
     assert count_parameters(model) == model.num_parameters()
+
+
+def test_answers_see_every_tile_of_a_picture(parts: Parts) -> None:
+    student, processor = parts
+    assert processor.images is not None
+    spec = ImagesSpec(tiling="dynamic", style="internvl")
+    cut = Processor(processor.tokenizer, processor.template, replace(processor.images, spec=spec))
+    wide = Image.new("RGB", (200, 100), "red")
+    other = wide.copy()
+    other.paste("blue", (150, 0, 200, 100))
+    look = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "or"}, {"type": "image"}]}]
+    chats, pictures = [look, look, [{"role": "user", "content": "hi"}]], [[wide, other], [other, wide], []]
+    together = generate_answers(student, cut, chats, pictures, 8)
+    assert together == [generate_answers(student, cut, [c], [p], 8)[0] for c, p in zip(chats, pictures, strict=True)]
+    sizes = [picture.size for picture in pictures[0]]
+    embedded = [
+        student.embed(inputs([cut.render(look, sizes=sizes).ids], pixel_values=cut.pixel_values(p)))
+        for p in pictures[:2]
+    ]
+    assert embedded[0].shape == embedded[1].shape
+    assert not torch.equal(embedded[0], embedded[1])
+    assert sum(i == cut.image_token_id for i in cut.render(look, sizes=sizes).ids) == 2 * 3 * 4

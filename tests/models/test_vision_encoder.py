@@ -1,4 +1,4 @@
-"""Encoders of three libraries behind one contract: the cells of a square grid in row order, from the last layer."""
+"""Encoders of three libraries behind one contract: the cells of a square grid in row order, from the layer asked for."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def pixels(size: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("name", "dim", "side"),
-    # test_vit has a class token, test_vit2 registers too, test_vit3 neither; the others are CNNs of stride 32.
+    # test_vit has a class token, test_vit2 and test_vit3 a register; the others are CNNs of stride 32.
     [("test_vit", 64, 4), ("test_vit2", 64, 4), ("test_vit3", 96, 4), ("test_resnet", 96, 2), ("test_convnext", 64, 2)],
 )
 def test_timm_gives_the_grid_and_its_own_preprocessing(name: str, dim: int, side: int) -> None:
@@ -109,7 +109,7 @@ def test_pretrained_and_random_weights_differ(tmp_path: Path) -> None:
     ("library", "name", "message"),
     [
         ("timm", "test_resnett", r"timm has no model 'test_resnett'.*test_resnet"),
-        ("open_clip", "ViT-Z", "open_clip has no model 'ViT-Z'"),
+        ("open_clip", "ViT-B-33", r"open_clip has no model 'ViT-B-33'.*ViT-B-32"),
         ("transformers", "/nowhere/at/all", "cannot load the vision encoder '/nowhere/at/all'"),
     ],
 )

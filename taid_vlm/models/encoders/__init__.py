@@ -1,0 +1,1 @@
+"""Where vision encoders come from: one file for each library, and the contract that all of them meet."""
