@@ -40,6 +40,29 @@ def train(
     print(f"student: {student}")
 
 
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or name of a shipped recipe such as quickstart/taid")],
+    overrides: Overrides = None,
+    gpus: Annotated[int, typer.Option(min=1, help="processes of the run, each with a GPU of its own")] = 1,
+    samples: Annotated[int, typer.Option(min=1, help="records that are rendered for their lengths")] = 2000,
+    as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
+) -> None:
+    """Say what a run will take before it is started: parts, lengths, memory, arithmetic, exports. No weights are loaded."""
+    import json
+
+    import torch
+
+    from taid_vlm.planning import make_plan, show
+    from taid_vlm.recipe import load_recipe
+    from taid_vlm.training.precision import choose_precision
+
+    loaded = load_recipe(recipe, overrides or [])
+    precision = choose_precision(loaded.training.precision, torch.device("cpu"))
+    made = make_plan(loaded, gpus=gpus, samples=samples, cpu_precision=precision)
+    print(json.dumps(made.to_json(), indent=2)) if as_json else show(made)
+
+
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Argument(help="folder of a student or of a transformers checkpoint, or a hub id")],
@@ -70,19 +93,23 @@ def chat(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="folder of a student")],
-    target: Annotated[Path, typer.Argument(help="folder to write")],
-    to: Annotated[str, typer.Option(help="kind of checkpoint: language_model")] = "language_model",
+    model: Annotated[Path, typer.Argument(help="folder of a run or of a student")],
+    target: Annotated[Path | None, typer.Argument(help="folder to write [export, beside the student]")] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="auto, smolvlm, internvl, llava, deepseek_vl, fast_vlm, perception_lm, lfm2_vl, custom or language_model"
+        ),
+    ] = "auto",
+    gguf: Annotated[
+        bool, typer.Option("--gguf", help="also llama.cpp's files, by its converter in $LLAMA_CPP")
+    ] = False,
+    push: Annotated[str, typer.Option(help="repository on the hub to upload to, such as me/my-student")] = "",
 ) -> None:
     """Write a checkpoint that stock transformers loads, proven by reloading it in a fresh process."""
-    from taid_vlm.common.errors import did_you_mean
-    from taid_vlm.export import export_language_model
-    from taid_vlm.models import load_student
+    from taid_vlm.exporting import export_run
 
-    if to != "language_model":
-        raise UserError(f"unknown kind of checkpoint {to!r}: {did_you_mean(to, ['language_model'])}")
-    difference = export_language_model(load_student(model), target)
-    print(f"{target}: reloaded with stock transformers, largest difference of logits {difference:.1e}")
+    print(export_run(model, target, to, gguf=gguf, push=push))
 
 
 @app.command()

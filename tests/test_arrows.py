@@ -15,6 +15,7 @@ ALLOWED = {
     "training": {"common", "data", "models", "losses", "recipe"},
     "export": {"common", "models"},
     "report": {"common", "recipe", "losses"},
+    "planning": {"common", "recipe", "models", "losses", "data", "export"},
 }
 
 

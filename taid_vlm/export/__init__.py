@@ -1,5 +1,11 @@
-"""Students as checkpoints that stock runtimes load, each proven by reloading in a fresh process."""
+"""Students as checkpoints that stock runtimes load, each proven by reloading in a fresh process.
 
-from taid_vlm.export.language_model import export_language_model
+* ``plan``: which runtimes will load a student, told before it is trained.
+* ``targets``: the stock classes; ``custom``: the fallback with code of its own; ``towers``: encoders as transformers' classes.
+* ``write``, ``processors``, ``card``: the folder. ``probes``, ``gate``, ``fresh_process``: the proof.
+"""
 
-__all__ = ["export_language_model"]
+from taid_vlm.export.plan import ExportPlan, RuntimeVerdict, export_plan
+from taid_vlm.export.write import Exported, export_student
+
+__all__ = ["ExportPlan", "Exported", "RuntimeVerdict", "export_plan", "export_student"]

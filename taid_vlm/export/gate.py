@@ -1,69 +1,166 @@
-"""The gate that every export passes: a fresh process with stock transformers must give the same logits."""
+"""The gate that every export passes: a fresh process with stock transformers must prepare, say and answer the same."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
 
-# Runs with nothing of ours imported, as somebody else's process would.
-RELOAD = """
-import json, sys, torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
-folder, probe = sys.argv[1:3]
-model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-AutoTokenizer.from_pretrained(folder)
-with torch.no_grad():
-    logits = model.eval()(**load_file(probe)).logits
-save_file({"logits": logits.contiguous()}, probe + ".out")
-print("KEYS " + json.dumps({k: sorted(map(str, info[k])) for k in ("missing_keys", "unexpected_keys", "mismatched_keys")}))
-"""
+# Of the largest logit: the same products in the same order give the same bits, but a converted tower sums otherwise.
+TOLERANCE = 1e-5
+# Stock processors resize by another library; an 8-bit picture may come out by a few of 255 levels different.
+PIXEL_TOLERANCE = 0.1
 
 
-def check_reload(
-    folder: Path, inputs: dict[str, Tensor], expected_logits: Tensor, scratch: Path, tolerance: float = 1e-4
-) -> float:
-    """Load ``folder`` in a fresh process, compare logits and keys.
+@dataclass(frozen=True)
+class Probe:
+    """One conversation, and what the student itself makes of it.
+
+    Attributes:
+        messages: with ``{"type": "image", "path": ...}`` parts. ids: of the prompt, pictures expanded.
+        inputs: the pixels as the class takes them. logits: ``[1, L, V]``. generated: greedy ids after the prompt.
+        compare_pixels: whether the stock processor's own pixels must be near ours.
+    """
+
+    messages: list[dict[str, Any]]
+    ids: list[int]
+    inputs: dict[str, Tensor]
+    logits: Tensor
+    generated: list[int]
+    compare_pixels: bool = True
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the fresh process showed.
+
+    Attributes:
+        difference: largest of all logits. pixel_difference: of the stock processor's pixels from ours.
+    """
+
+    architecture: str
+    difference: float
+    pixel_difference: float
+
+
+class FreshProcess:
+    """A Python process that has imported nothing of ours, kept open for one or more folders.
 
     Args:
-        inputs: arguments of the stock model's forward.
-        expected_logits: ours, fp32.
-        scratch: folder for the exchange of tensors.
-        tolerance: largest absolute difference allowed.
+        prelude: code that it runs first, for libraries that must learn of a model before they can build it.
+    """
 
-    Returns:
-        The largest absolute difference.
+    def __init__(self, prelude: str = "") -> None:
+        self.scratch = tempfile.TemporaryDirectory()
+        source = Path(__file__).with_name("fresh_process.py").read_text()
+        # Not as a file of this folder: its neighbours would hide other packages' modules of the same name.
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"{prelude}\n{source}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=open(Path(self.scratch.name) / "stderr", "wb"),  # noqa: SIM115  # closed with the process
+            text=True,
+            cwd=self.scratch.name,
+            env={**os.environ, "TQDM_DISABLE": "1"},
+        )
+
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one job.
+
+        Raises:
+            UserError: the process ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+            for line in self._process.stdout:
+                if line.startswith("ANSWER "):
+                    return json.loads(line[7:])
+        except BrokenPipeError:
+            pass
+        said = (Path(self.scratch.name) / "stderr").read_text(errors="replace").strip().splitlines()
+        raise UserError(f"the process that reloads the checkpoint ended: {said[-1] if said else 'it said nothing'}")
+
+    def __enter__(self) -> "FreshProcess":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+        self.scratch.cleanup()
+
+
+def check_reload(folder: Path, probes: list[Probe], process: FreshProcess, *, sees: bool, trust: bool = False) -> Proof:
+    """Load ``folder`` in the fresh process and compare everything with the student's own.
 
     Raises:
-        UserError: the process failed, keys are missing or unexpected, or the logits differ.
+        UserError: it does not load, loads with other parameters, prepares other inputs, or gives other logits or words.
     """
-    probe = scratch / "probe.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, probe)
-    done = subprocess.run(
-        [sys.executable, "-c", RELOAD, str(folder), str(probe)], capture_output=True, text=True, check=False
-    )
-    line = next((row for row in done.stdout.splitlines() if row.startswith("KEYS ")), None)
-    if done.returncode != 0 or line is None:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"the exported checkpoint does not load with stock transformers: {reason}")
-    wrong = {kind: names for kind, names in json.loads(line[5:]).items() if names}
-    if wrong:
-        raise UserError(f"the exported checkpoint loads with other parameters: {wrong}")
-    difference = float((load_file(f"{probe}.out")["logits"] - expected_logits).abs().max())
-    if not difference <= tolerance:
-        raise UserError(
-            f"the exported checkpoint gives other logits: difference {difference:.2e}, allowed {tolerance:.0e}"
+    scratch = Path(tempfile.mkdtemp(dir=process.scratch.name))
+    jobs = [_write(probe, scratch, str(index)) for index, probe in enumerate(probes)]
+    answer = process.ask({"folder": str(folder), "sees": sees, "trust": trust, "probes": jobs})
+    if "error" in answer:
+        raise UserError(f"the exported checkpoint does not load with stock transformers: {answer['error']}")
+    if answer["keys"]:
+        raise UserError(f"the exported checkpoint loads with other parameters: {answer['keys']}")
+    difference = pixels = 0.0
+    for probe, job, found in zip(probes, jobs, answer["probes"], strict=True):
+        _check_inputs(probe, found)
+        pixels = max(pixels, found["pixel_difference"])
+        logits = load_file(job["out"])["logits"]
+        difference = max(difference, float((logits - probe.logits).abs().max()))
+        allowed = TOLERANCE * max(1.0, float(probe.logits.abs().max()))
+        if not difference <= allowed:
+            raise UserError(
+                f"the exported checkpoint gives other logits: difference {difference:.2e}, allowed {allowed:.0e}"
+            )
+        if found["generated"] != probe.generated:
+            raise UserError(f"the exported checkpoint answers {found['generated']}, the student {probe.generated}")
+    return Proof(answer["class"], difference, pixels)
+
+
+def _write(probe: Probe, scratch: Path, name: str) -> dict[str, Any]:
+    given = ""
+    if probe.inputs:
+        given = str(scratch / f"{name}.safetensors")
+        save_file({key: tensor.contiguous() for key, tensor in probe.inputs.items()}, given)
+    return {
+        "messages": probe.messages,
+        "ids": probe.ids,
+        "given": given,
+        "out": str(scratch / f"{name}.out.safetensors"),
+        "new_tokens": len(probe.generated),
+    }
+
+
+def _check_inputs(probe: Probe, found: dict[str, Any]) -> None:
+    if found["ids"] != probe.ids:
+        place = next(
+            (i for i, (ours, theirs) in enumerate(zip(probe.ids, found["ids"], strict=False)) if ours != theirs),
+            min(len(probe.ids), len(found["ids"])),
         )
-    return difference
-
-
-def probe_ids(vocabulary: int, length: int = 24) -> Tensor:
-    """Token ids ``[1, length]`` spread over the vocabulary, the same in every run."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, vocabulary, (1, length), generator=generator)
+        raise UserError(
+            f"the exported processor gives other token ids: {len(found['ids'])} rather than {len(probe.ids)}, the first "
+            f"difference at {place} ({found['ids'][place : place + 3]} rather than {probe.ids[place : place + 3]})"
+        )
+    if found["shapes"]:
+        raise UserError(f"the exported processor gives inputs of other shapes (stock, ours): {found['shapes']}")
+    if probe.compare_pixels and found["pixel_difference"] > PIXEL_TOLERANCE:
+        raise UserError(
+            f"the exported processor prepares pictures otherwise: pixels differ by {found['pixel_difference']:.3f}, "
+            f"allowed {PIXEL_TOLERANCE}"
+        )

@@ -1,0 +1,86 @@
+"""Conversations on which an exported checkpoint must say what the student says."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from taid_vlm.export.facts import Parts
+from taid_vlm.export.gate import Probe
+from taid_vlm.export.targets import Target
+from taid_vlm.models.student import ModelInputs
+
+NEW_TOKENS = 6
+
+
+def text_probe(parts: Parts) -> Probe:
+    """A question in words."""
+    messages = [{"role": "user", "content": "What is the colour of the sky?"}]
+    return _probe(parts, messages, [], {}, compare_pixels=True)
+
+
+def picture_probes(parts: Parts, target: Target, scratch: Path) -> list[Probe]:
+    """A picture as large as a tile, one of another shape, and two in one conversation."""
+    facts = parts.facts
+    assert facts.contract is not None
+    size = facts.contract.image.size
+    # Where the stock processor keeps the shape of a picture, only squares are prepared alike.
+    others = [] if target.name == "lfm2_vl" else [(3 * size // 2, size)]
+    sets = [[(size, size)], *([shape] for shape in others), [(size, size), *(others or [(size, size)])]]
+    found = []
+    for number, shapes in enumerate(sets):
+        pictures = [_picture(*shape) for shape in shapes]
+        files = []
+        for index, picture in enumerate(pictures):
+            files.append(scratch / f"probe-{number}-{index}.png")
+            picture.save(files[-1])
+        parts_of_turn: list[dict[str, Any]] = []
+        for file in files:
+            parts_of_turn += [{"type": "image", "path": str(file)}, {"type": "text", "text": "What is it?"}]
+        pixels = parts.processor.pixel_values(pictures)
+        tiles = [parts.processor.tiles_per_image(picture.size) for picture in pictures]
+        inputs = target.pixel_inputs(pixels, tiles, facts)
+        found.append(_probe(parts, [{"role": "user", "content": parts_of_turn}], pictures, inputs, compare_pixels=True))
+    return found
+
+
+@torch.no_grad()
+def _probe(
+    parts: Parts,
+    messages: list[dict[str, Any]],
+    pictures: list[Image.Image],
+    inputs: dict[str, Tensor],
+    *,
+    compare_pixels: bool,
+) -> Probe:
+    processor, language_model = parts.processor, parts.student.language_model
+    sizes = [picture.size for picture in pictures]
+    ids = processor.render(messages, add_generation_prompt=True, sizes=sizes).ids
+    given = ModelInputs(
+        torch.tensor([ids]),
+        torch.ones(1, len(ids), dtype=torch.long),
+        torch.zeros(0, dtype=torch.long),
+        processor.pixel_values(pictures) if pictures else None,
+    )
+    embeddings = parts.student.embed(given)
+    logits = language_model(inputs_embeds=embeddings, attention_mask=given.attention_mask).logits.float()
+    any_model: Any = language_model
+    out = any_model.generate(
+        inputs_embeds=embeddings,
+        attention_mask=given.attention_mask,
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        eos_token_id=processor.tokenizer.eos_token_id,
+        pad_token_id=processor.tokenizer.eos_token_id,
+    )
+    return Probe(messages, ids, inputs, logits, out[0].tolist(), compare_pixels)
+
+
+def _picture(width: int, height: int) -> Image.Image:
+    """Smooth colours that differ everywhere, so that a shifted or swapped tile shows and resizing hardly does."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    channels = (x, y, 0.5 + 0.5 * np.sin(5 * x + 3 * y))
+    return Image.fromarray((np.stack(channels, -1) * 230 + 10).astype(np.uint8))

@@ -1,0 +1,71 @@
+"""Modules and batches without values, on which training can be run for its shapes."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from taid_vlm.models.student import ModelInputs, Student
+
+DEVICE = "cpu"  # fake tensors of a GPU need a GPU
+
+
+def fake_mode() -> FakeTensorMode:
+    """A mode in which constants that modules keep outside of their buffers are let in."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def make_fake(module: nn.Module, mode: FakeTensorMode) -> None:
+    """Replace all parameters and buffers of a module on the meta device by fake ones, in place; ties stay tied."""
+    made: dict[int, Tensor] = {}
+    for owner in module.modules():
+        for name, parameter in owner._parameters.items():
+            if parameter is not None:
+                if id(parameter) not in made:
+                    fake = nn.Parameter(_like(parameter, mode), requires_grad=parameter.requires_grad)
+                    made[id(parameter)] = fake
+                owner._parameters[name] = made[id(parameter)]  # type: ignore[assignment]
+        for name, buffer in owner._buffers.items():
+            if buffer is not None:
+                owner._buffers[name] = made.setdefault(id(buffer), _like(buffer, mode))
+
+
+def _like(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    with mode:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=DEVICE)
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """A padded micro-batch of one model.
+
+    Attributes:
+        sequences: B. length: L, the longest of them. rows: R, supervised positions.
+        tiles: tiles of all pictures. image_tokens: placeholders of all pictures.
+    """
+
+    sequences: int
+    length: int
+    rows: int
+    tiles: int = 0
+    image_tokens: int = 0
+
+
+def fake_inputs(shape: BatchShape, student: Student, cached_features: bool, mode: FakeTensorMode) -> ModelInputs:
+    """What ``student`` takes of a batch of that shape, as fake tensors; pixels, or features when they are cached."""
+    size = (shape.sequences, shape.length)
+    pixels = features = None
+    with mode:
+        ids, mask = (torch.zeros(size, dtype=torch.long, device=DEVICE) for _ in range(2))
+        rows = torch.zeros(shape.rows, dtype=torch.long, device=DEVICE)
+        if student.vision_encoder is not None and shape.tiles:
+            contract = student.vision_encoder.contract
+            if cached_features:
+                tokens = contract.prefix_tokens + math.prod(contract.grid)
+                features = torch.empty(shape.tiles, tokens, contract.feature_dim, device=DEVICE)
+            else:
+                side = contract.image.size
+                pixels = torch.empty(shape.tiles, 3, side, side, device=DEVICE)
+    return ModelInputs(ids, mask, rows, pixels, features)

@@ -1,0 +1,178 @@
+"""How long the samples of a recipe are, and which micro-batch of the run is the largest."""
+
+import random
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.data import BadSampleError, Pair, Pairer, Record, StepOrder, read_records
+from taid_vlm.data.images import image_size
+from taid_vlm.data.pairing import MismatchedAnswerError, Side, check_mismatches
+from taid_vlm.models.processor import Processor
+from taid_vlm.planning.fake import BatchShape
+from taid_vlm.planning.models import Models
+from taid_vlm.recipe.schema import Recipe
+
+SAMPLE = 2000
+PICTURES = 64  # whose sizes are looked at
+PIXEL = 4  # bytes that Pillow keeps for a pixel of an RGB picture
+STEPS = 2000  # micro-batches of so many steps are looked at
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rendered records, or a stand-in for them.
+
+    Attributes:
+        pairs: rendered samples that can be used. records: of the train sources in all, and with validation (``everything``).
+        pictures: different picture files of all sources.
+        picture_bytes: of a decoded picture, mean of some. bad: samples that were refused. note: what was assumed; empty when every record was rendered.
+        estimated: whether no record could be read.
+    """
+
+    pairs: list[Pair]
+    records: int
+    everything: int
+    pictures: int
+    picture_bytes: int
+    bad: int
+    note: str
+    estimated: bool = False
+
+    def lengths(self) -> list[int]:
+        """Tokens of the student's renderings."""
+        return [len(pair.student.ids) for pair in self.pairs]
+
+    def answers(self) -> list[int]:
+        """Supervised tokens of each sample."""
+        return [len(pair.labels) for pair in self.pairs]
+
+
+def sample_records(recipe: Recipe, models: Models, most: int = SAMPLE) -> Samples:
+    """Render up to ``most`` training records for both models, as training would.
+
+    Raises:
+        UserError: what training would refuse, among the rendered samples.
+    """
+    try:
+        train = read_records(recipe.data.train, recipe.seed)
+        other = read_records(recipe.data.validation, recipe.seed) if recipe.data.validation else []
+    except UserError as error:
+        return _estimate(recipe, models, str(error))
+    if recipe.student.vision_encoder is None and any(record.images for record in train):
+        raise UserError("the data has pictures, but the student has no vision encoder; add one or choose text data")
+    chosen, note = train, ""
+    if len(train) > most:
+        chosen = random.Random(recipe.seed).sample(train, most)
+        note = f"lengths of {most} of {len(train)} records, drawn at random"
+    pictures = list(dict.fromkeys(path for record in (*train, *other) for path in record.images))
+    pairs, bad = _rendered(recipe, models, chosen)
+    return Samples(
+        pairs, len(train), len(train) + len(other), len(pictures), _decoded_bytes(pictures, recipe.seed), bad, note
+    )
+
+
+def _decoded_bytes(pictures: list[Path], seed: int) -> int:
+    sizes = []
+    for path in random.Random(seed).sample(pictures, min(len(pictures), PICTURES)):
+        with suppress(BadSampleError):
+            width, height = image_size(path)
+            sizes.append(PIXEL * width * height)
+    return round(sum(sizes) / len(sizes)) if sizes else 0
+
+
+def _rendered(recipe: Recipe, models: Models, records: Sequence[Record]) -> tuple[list[Pair], int]:
+    teacher = models.teacher.processor if models.teacher is not None else None
+    pairer = Pairer(models.processor, teacher, recipe.data.max_length)
+    pairs, mismatches, bad = [], [], 0
+    for record in records:
+        try:
+            pairs.append(pairer.pair(record))
+        except MismatchedAnswerError as error:
+            mismatches.append(str(error))
+        except BadSampleError as error:
+            bad += 1
+            if recipe.data.on_bad_sample != "skip":
+                raise UserError(f"{error}; repair it, or set data.on_bad_sample: skip") from error
+    check_mismatches(mismatches, len(records))
+    if not pairs:
+        raise UserError("no sample is left to train on; every one was skipped")
+    return pairs, bad + len(mismatches)
+
+
+def _estimate(recipe: Recipe, models: Models, why: str) -> Samples:
+    """One conversation as long as the recipe allows, of which a quarter is the answer; a picture if there is an encoder."""
+    record = Record("estimate", [{"role": "user", "content": "?"}, {"role": "assistant", "content": "."}])
+    longest = recipe.data.max_length
+    rows = list(range(longest - max(1, longest // 4), longest))
+    student = [models.processor.tokenizer.eos_token_id or 0] * longest
+    if models.processor.images is not None and models.processor.image_token_id is not None:
+        count = min(models.processor.images.per_tile, longest)
+        student[:count] = [models.processor.image_token_id] * count
+    side = Side(student, rows)
+    pair = Pair(record.id, [0] * len(rows), side, side if models.teacher is not None else None, ())
+    note = f"the data cannot be read here ({why}), so every sample is taken to have {longest} tokens, a quarter of them answers"
+    samples = recipe.training.batch_size * recipe.training.steps
+    return Samples([pair], samples, samples, samples, 0, 0, note, estimated=True)
+
+
+def micro_batch(recipe: Recipe, world: int) -> int:
+    """Samples per forward, of one process.
+
+    Raises:
+        UserError: the batch cannot be dealt to so many processes.
+    """
+    training = recipe.training
+    micro = training.micro_batch_size or max(1, training.batch_size // world)
+    StepOrder(1, training.batch_size, micro, 0, 0, 0, 0, world)  # refuses what does not divide
+    return micro
+
+
+def largest_step(recipe: Recipe, samples: Samples, models: Models, world: int) -> tuple[BatchShape, BatchShape | None]:
+    """The student's and the teacher's side of the largest micro-batch that the first process meets."""
+    micro = micro_batch(recipe, world)
+    steps = min(recipe.training.steps, STEPS)
+    order = StepOrder(len(samples.pairs), recipe.training.batch_size, micro, recipe.seed, 0, steps, 0, world)
+    return largest([[samples.pairs[i] for i in some] for some in order], models)
+
+
+def largest(batches: Iterable[list[Pair]], models: Models) -> tuple[BatchShape, BatchShape | None]:
+    """Shapes of the batch with the most padded tokens."""
+
+    def size(batch: list[Pair]) -> tuple[int, int]:
+        longest = max(len(p.student.ids) for p in batch)
+        theirs = max((len(p.teacher.ids) for p in batch if p.teacher is not None), default=0)
+        return len(batch) * (longest + theirs), sum(len(p.labels) for p in batch)
+
+    batch = max(batches, key=size)
+    student = _shape([(p.student.ids, len(p.labels)) for p in batch], models.processor)
+    if models.teacher is None:
+        return student, None
+    sides = [(p.teacher.ids, len(p.labels)) for p in batch if p.teacher is not None]
+    return student, _shape(sides, models.teacher.processor)
+
+
+def _shape(sides: list[tuple[list[int], int]], processor: Processor) -> BatchShape:
+    length = max(len(ids) for ids, _ in sides)
+    rows = sum(count for _, count in sides)
+    if processor.images is None or processor.image_token_id is None:
+        return BatchShape(len(sides), length, rows)
+    tokens = sum(ids.count(processor.image_token_id) for ids, _ in sides)
+    return BatchShape(len(sides), length, rows, tokens // processor.images.per_tile, tokens)
+
+
+def tiles_per_picture(samples: Samples, processor: Processor) -> float:
+    """Mean number of tiles."""
+    pictures = sum(len(pair.images) for pair in samples.pairs)
+    if processor.images is None or not pictures:
+        return 1.0
+    tokens = sum(pair.student.ids.count(processor.image_token_id or 0) for pair in samples.pairs)
+    return tokens / processor.images.per_tile / pictures
+
+
+def middle(values: list[int]) -> int:
+    """Median, rounded."""
+    return round(median(values))
