@@ -112,7 +112,8 @@ def check_reload(folder: Path, probes: list[Probe], process: FreshProcess, *, se
     """
     scratch = Path(tempfile.mkdtemp(dir=process.scratch.name))
     jobs = [_write(probe, scratch, str(index)) for index, probe in enumerate(probes)]
-    answer = process.ask({"folder": str(folder), "sees": sees, "trust": trust, "probes": jobs})
+    # It runs in a folder of its own, where a relative path leads nowhere.
+    answer = process.ask({"folder": str(folder.resolve()), "sees": sees, "trust": trust, "probes": jobs})
     if "error" in answer:
         raise UserError(f"the exported checkpoint does not load with stock transformers: {answer['error']}")
     if answer["keys"]:

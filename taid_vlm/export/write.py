@@ -174,15 +174,14 @@ def _nest_tower(folder: Path) -> None:
 
 
 def _name_classes(folder: Path, model: Any) -> None:
-    """Name the classes of both parts in the config: llama.cpp reads them there, transformers does not write them."""
-    from transformers import PreTrainedModel
+    """Name the language model's class in its config, where llama.cpp looks for it, and leave the tower's unnamed.
 
+    For the tower llama.cpp knows only the name of the whole class, which it takes when the tower has none of its own.
+    """
     file = folder / "config.json"
     content = json.loads(file.read_text())
     content["text_config"]["architectures"] = model.config.text_config.architectures
-    vision = model.config.vision_config
-    tower = next(m for m in model.modules() if isinstance(m, PreTrainedModel) and type(m.config) is type(vision))
-    content["vision_config"]["architectures"] = [type(tower).__name__]
+    content["vision_config"].pop("architectures", None)
     file.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -51,10 +51,10 @@ def test_the_card_tells_how_to_open_it_what_it_is_made_of_and_how_it_scores(expo
         assert part in card
 
 
-def test_both_parts_name_their_class(exported: Path) -> None:
-    """llama.cpp and vLLM look there, and transformers does not write it."""
+def test_the_language_model_names_its_class_and_the_tower_none(exported: Path) -> None:
+    """llama.cpp looks there: for the text model by its own class, for the mmproj by the whole one if the tower has none."""
     assert config(exported)["text_config"]["architectures"] == ["Qwen2ForCausalLM"]
-    assert config(exported)["vision_config"]["architectures"] == ["CLIPVisionModel"]
+    assert "architectures" not in config(exported)["vision_config"]
 
 
 def test_the_tower_has_the_names_that_other_runtimes_read(exported: Path) -> None:
@@ -180,6 +180,13 @@ def test_another_template_is_caught(
     )
     with pytest.raises(UserError, match="other token ids"):
         export_student(llava, tmp_path / "out", process=fresh)
+
+
+def test_a_relative_folder(
+    tmp_path: Path, llava: LoadedStudent, fresh: FreshProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (export_student(llava, Path("some/out"), process=fresh).folder / "config.json").is_file()
 
 
 def test_refusals(tmp_path: Path, root: Path, llava: LoadedStudent, exported: Path) -> None:
