@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taid_vlm.export.towers import conversions, feature_survives
-from taid_vlm.models.image_text import INTERNVL
+from taid_vlm.models.image_text import INTERNVL, SMOLVLM_AROUND, SMOLVLM_WHOLE
 from taid_vlm.models.logit_scaling import LogitScaling
 from taid_vlm.models.processor import Processor
 from taid_vlm.models.specs import ImagesSpec, StudentSpec
 from taid_vlm.models.student import Student
 from taid_vlm.models.vision_encoder import EncoderContract
+
+# Markers that some runtime looks up as tokens.
+MARKERS = (*INTERNVL, SMOLVLM_AROUND, SMOLVLM_WHOLE)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def facts_of(student: Student, processor: Processor, spec: StudentSpec) -> Facts
         projector=spec.projector.name,
         native_classes=projector.native_classes,
         images=spec.images,
-        tokens=tuple(marker for marker in INTERNVL if marker in processor.tokenizer.get_vocab()),
+        tokens=tuple(marker for marker in MARKERS if marker in processor.tokenizer.get_vocab()),
     )
 
 

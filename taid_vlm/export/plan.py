@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from taid_vlm.export.facts import Facts, facts_of
 from taid_vlm.export.targets import TARGETS, Obstacle
+from taid_vlm.models.image_text import SMOLVLM_AROUND, SMOLVLM_WHOLE
 from taid_vlm.models.processor import Processor
 from taid_vlm.models.specs import StudentSpec
 from taid_vlm.models.student import Student
@@ -138,13 +139,20 @@ def _llama_cpp(target: str, facts: Facts, obstacles: dict[str, list[Obstacle]]) 
     if gguf_refusal(target, facts) == "":
         return RuntimeVerdict("llama.cpp", True, "taid-vlm export --gguf: text and mmproj files")
     change = obstacles["smolvlm"][0].change if len(obstacles["smolvlm"]) == 1 else ""
+    if target == "smolvlm":
+        change = f"set student.added_tokens to ['{SMOLVLM_AROUND}', '{SMOLVLM_WHOLE}']"
     return RuntimeVerdict("llama.cpp", False, gguf_refusal(target, facts), change)
 
 
 def gguf_refusal(target: str, facts: Facts) -> str:
     """Why llama.cpp's converter makes no mmproj file of this export; empty if it does."""
     if target == "smolvlm":
-        return ""
+        missing = [marker for marker in (SMOLVLM_AROUND, SMOLVLM_WHOLE) if marker not in facts.tokens]
+        return (
+            f"it looks up the markers of pictures as tokens, and the tokenizer lacks {' and '.join(missing)}"
+            if missing
+            else ""
+        )
     if target == "lfm2_vl":
         assert facts.contract is not None
         patch = facts.contract.image.size // facts.contract.grid[0]

@@ -25,6 +25,7 @@ SIGLIP = Facts(
     projector="pixel_shuffle_linear",
     native_classes=("smolvlm", "idefics3"),
     images=ImagesSpec(style="smolvlm"),
+    tokens=("<fake_token_around_image>", "<global-img>"),
 )
 
 
@@ -37,6 +38,15 @@ def test_siglip_pixel_shuffle_linear_and_llama_load_everywhere() -> None:
     assert plan.target == "smolvlm"
     assert all(verdict.loads and not verdict.change for verdict in plan.runtimes)
     assert set(plan.refusals) == set(TARGETS) - {"smolvlm"}
+
+
+def test_llama_cpp_looks_markers_up_as_tokens() -> None:
+    """Without them it aborts at the first picture, though transformers takes the markers as ordinary text."""
+    plan = plan_of(replace(SIGLIP, tokens=()))
+    assert plan.target == "smolvlm"
+    verdict = next(one for one in plan.runtimes if one.runtime == "llama.cpp")
+    assert not verdict.loads
+    assert "added_tokens" in verdict.change
 
 
 def test_another_llm_in_smolvlm_needs_vllms_backend() -> None:
