@@ -45,11 +45,12 @@ def main() -> None:
     """Measure, print, write."""
     arguments = _arguments()
     chosen = {arguments.recipe: arguments.overrides} if arguments.recipe else RECIPES
-    rows = [compare(recipe, [*overrides, f"training.steps={arguments.steps}"]) for recipe, overrides in chosen.items()]
-    print(f"{'recipe':<28}{'planned MiB':>12}{'measured MiB':>14}{'ratio':>8}  phase")
+    common = [f"training.steps={arguments.steps}", f"training.precision={arguments.precision}"]
+    rows = [compare(recipe, [*overrides, *common]) for recipe, overrides in chosen.items()]
+    print(f"{'recipe':<28}{'planned MiB':>12}{'measured MiB':>14}{'ratio':>8}  precision, phase")
     for row in rows:
         print(
-            f"{row['recipe']:<28}{row['planned'] / MIB:>12.0f}{row['measured'] / MIB:>14.0f}{row['ratio']:>8.2f}  {row['phase']}"
+            f"{row['recipe']:<28}{row['planned'] / MIB:>12.0f}{row['measured'] / MIB:>14.0f}{row['ratio']:>8.2f}  {row['precision']}, {row['phase']}"
         )
     write_atomic(arguments.out, json.dumps(rows, indent=1) + "\n")
     print(f"\nPhases and parts are in {arguments.out}")
@@ -76,6 +77,7 @@ def compare(recipe: str, overrides: list[str]) -> dict[str, Any]:
         "planned": memory["peak"],
         "measured": measured,
         "ratio": memory["peak"] / measured,
+        "precision": planned["precision"]["cpu"],
         "phase": memory["highest"],
         "phases": memory["phases"],
     }
@@ -97,6 +99,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("recipe", nargs="?", help="one recipe instead of the three")
     parser.add_argument("overrides", nargs="*", help="key.path=value over that recipe")
     parser.add_argument("--steps", type=int, default=5, help="optimizer steps")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="autocast of the runs")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "memory-cpu.json")
     return parser.parse_args()
 
