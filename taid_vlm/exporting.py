@@ -27,10 +27,12 @@ def export_run(model: Path, target: Path | None = None, to: str = "auto", *, ggu
 
     student = model / "student" if (model / "student").is_dir() else model
     loaded = load_student(student)
-    kind, facts = chosen_kind(loaded, to)
-    if gguf and kind != "language_model" and (reason := gguf_refusal(kind, facts)):
-        raise UserError(f"llama.cpp makes no GGUF files of this export: {reason}. Leave out --gguf")
-    converter = find_converter() if gguf else None
+    converter = None
+    if gguf:  # what cannot be made is told before anything is written
+        kind, facts = chosen_kind(loaded, to)
+        if kind != "language_model" and (reason := gguf_refusal(kind, facts)):
+            raise UserError(f"llama.cpp makes no GGUF files of this export: {reason}. Leave out --gguf")
+        converter = find_converter()
     done = export_student(loaded, target or student.parent / "export", to, about=about_run(student))
     proof = done.proofs[0]
     lines = [
@@ -39,7 +41,7 @@ def export_run(model: Path, target: Path | None = None, to: str = "auto", *, ggu
         *done.notes,
     ]
     if converter is not None:
-        written = write_gguf(converter, done.folder, done.folder / "gguf", sees=kind != "language_model")
+        written = write_gguf(converter, done.folder, done.folder / "gguf", sees=done.kind != "language_model")
         lines += [str(file) for file in written]
     if push:
         lines.append(_push(done.folder, push))

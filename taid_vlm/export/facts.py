@@ -27,7 +27,7 @@ class Facts:
         tied: whether head and token embeddings are one tensor.
         scaling: what happens to logits after the head. head_bias: whether the head has one.
         image_token: the placeholder.
-        contract: of the encoder. prefix_tokens: class and register tokens that the tower makes, kept or not.
+        contract: of the encoder.
         towers: transformers' towers that the encoder becomes exactly, with the feature that is read.
         projector: its recipe name. native_classes: the classes whose projector has its arithmetic.
         images: tiles and markers. tokens: which markers of pictures the tokenizer has as tokens.
@@ -39,8 +39,6 @@ class Facts:
     head_bias: bool
     image_token: str | None = None
     contract: EncoderContract | None = None
-    prefix_tokens: int = 0
-    feature: str | int = "normed"
     towers: tuple[str, ...] = ()
     projector: str | None = None
     native_classes: tuple[str, ...] = ()
@@ -51,6 +49,16 @@ class Facts:
     def sees(self) -> bool:
         """Whether it takes pictures."""
         return self.contract is not None
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Class and register tokens that the tower makes, kept or not."""
+        return 0 if self.contract is None else self.contract.source_prefix_tokens
+
+    @property
+    def feature(self) -> str | int:
+        """What is read of the encoder."""
+        return "normed" if self.contract is None else self.contract.feature
 
     @property
     def square(self) -> bool:
@@ -78,8 +86,6 @@ def facts_of(student: Student, processor: Processor, spec: StudentSpec) -> Facts
         **shared,
         image_token=spec.image_token,
         contract=encoder.contract,
-        prefix_tokens=encoder.contract.source_prefix_tokens,
-        feature=encoder.contract.feature,
         towers=tuple(tower for tower in conversions(encoder) if feature_survives(encoder, tower)),
         projector=spec.projector.name,
         native_classes=projector.native_classes,

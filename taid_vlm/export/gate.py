@@ -28,7 +28,6 @@ class Probe:
     Attributes:
         messages: with ``{"type": "image", "path": ...}`` parts. ids: of the prompt, pictures expanded.
         inputs: the pixels as the class takes them. logits: ``[1, L, V]``. generated: greedy ids after the prompt.
-        compare_pixels: whether the stock processor's own pixels must be near ours.
     """
 
     messages: list[dict[str, Any]]
@@ -36,7 +35,6 @@ class Probe:
     inputs: dict[str, Tensor]
     logits: Tensor
     generated: list[int]
-    compare_pixels: bool = True
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def _check_inputs(probe: Probe, found: dict[str, Any]) -> None:
         )
     if found["shapes"]:
         raise UserError(f"the exported processor gives inputs of other shapes (stock, ours): {found['shapes']}")
-    if probe.compare_pixels and found["pixel_difference"] > PIXEL_TOLERANCE:
+    if found["pixel_difference"] > PIXEL_TOLERANCE:
         raise UserError(
             f"the exported processor prepares pictures otherwise: pixels differ by {found['pixel_difference']:.3f}, "
             f"allowed {PIXEL_TOLERANCE}"

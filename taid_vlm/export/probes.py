@@ -11,6 +11,7 @@ from torch import Tensor
 from taid_vlm.export.facts import Parts
 from taid_vlm.export.gate import Probe
 from taid_vlm.export.targets import Target
+from taid_vlm.models.generate import greedy_ids
 from taid_vlm.models.student import ModelInputs
 
 NEW_TOKENS = 6
@@ -18,8 +19,7 @@ NEW_TOKENS = 6
 
 def text_probe(parts: Parts) -> Probe:
     """A question in words."""
-    messages = [{"role": "user", "content": "What is the colour of the sky?"}]
-    return _probe(parts, messages, [], {}, compare_pixels=True)
+    return _probe(parts, "What is the colour of the sky?", [], None, {})
 
 
 def picture_probes(parts: Parts, target: Target, scratch: Path) -> list[Probe]:
@@ -33,50 +33,34 @@ def picture_probes(parts: Parts, target: Target, scratch: Path) -> list[Probe]:
     found = []
     for number, shapes in enumerate(sets):
         pictures = [_picture(*shape) for shape in shapes]
-        files = []
+        content: list[dict[str, Any]] = []
         for index, picture in enumerate(pictures):
-            files.append(scratch / f"probe-{number}-{index}.png")
-            picture.save(files[-1])
-        parts_of_turn: list[dict[str, Any]] = []
-        for file in files:
-            parts_of_turn += [{"type": "image", "path": str(file)}, {"type": "text", "text": "What is it?"}]
+            file = scratch / f"probe-{number}-{index}.png"
+            picture.save(file)
+            content += [{"type": "image", "path": str(file)}, {"type": "text", "text": "What is it?"}]
         pixels = parts.processor.pixel_values(pictures)
-        tiles = [parts.processor.tiles_per_image(picture.size) for picture in pictures]
-        inputs = target.pixel_inputs(pixels, tiles, facts)
-        found.append(_probe(parts, [{"role": "user", "content": parts_of_turn}], pictures, inputs, compare_pixels=True))
+        found.append(_probe(parts, content, shapes, pixels, target.pixel_inputs(pixels, facts)))
     return found
 
 
 @torch.no_grad()
 def _probe(
     parts: Parts,
-    messages: list[dict[str, Any]],
-    pictures: list[Image.Image],
+    content: str | list[dict[str, Any]],
+    sizes: list[tuple[int, int]],
+    pixels: Tensor | None,
     inputs: dict[str, Tensor],
-    *,
-    compare_pixels: bool,
 ) -> Probe:
-    processor, language_model = parts.processor, parts.student.language_model
-    sizes = [picture.size for picture in pictures]
+    student, processor = parts.student, parts.processor
+    messages = [{"role": "user", "content": content}]
     ids = processor.render(messages, add_generation_prompt=True, sizes=sizes).ids
     given = ModelInputs(
-        torch.tensor([ids]),
-        torch.ones(1, len(ids), dtype=torch.long),
-        torch.zeros(0, dtype=torch.long),
-        processor.pixel_values(pictures) if pictures else None,
+        torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.long), torch.zeros(0, dtype=torch.long), pixels
     )
-    embeddings = parts.student.embed(given)
-    logits = language_model(inputs_embeds=embeddings, attention_mask=given.attention_mask).logits.float()
-    any_model: Any = language_model
-    out = any_model.generate(
-        inputs_embeds=embeddings,
-        attention_mask=given.attention_mask,
-        max_new_tokens=NEW_TOKENS,
-        do_sample=False,
-        eos_token_id=processor.tokenizer.eos_token_id,
-        pad_token_id=processor.tokenizer.eos_token_id,
-    )
-    return Probe(messages, ids, inputs, logits, out[0].tolist(), compare_pixels)
+    embeddings = student.embed(given)
+    logits = student.language_model(inputs_embeds=embeddings, attention_mask=given.attention_mask).logits.float()
+    out = greedy_ids(student, processor, embeddings, given.attention_mask, NEW_TOKENS)
+    return Probe(messages, ids, inputs, logits, out[0].tolist())
 
 
 def _picture(width: int, height: int) -> Image.Image:

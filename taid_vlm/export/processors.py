@@ -4,25 +4,14 @@ import copy
 import re
 from typing import Any
 
-from PIL import Image
-
 from taid_vlm.export.facts import Facts, Parts
-
-RESAMPLE = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-    "hamming": Image.Resampling.HAMMING,
-}
+from taid_vlm.models.images import FILTERS
 
 
 def stock_tokenizer(parts: Parts, **named: str) -> Any:
     """A copy of the tokenizer with the chat template of the export, and ``named`` tokens as attributes of it."""
     tokenizer = copy.deepcopy(parts.processor.tokenizer)
-    template = stock_template(parts.processor.template, parts.facts.image_token)
-    tokenizer.chat_template = template
+    tokenizer.chat_template = stock_template(parts.processor.template, parts.facts.image_token)
     if named:
         tokenizer._set_model_specific_special_tokens(special_tokens=named)
     return tokenizer
@@ -53,7 +42,7 @@ def image_settings(facts: Facts) -> dict[str, Any]:
     side = {"height": image.size, "width": image.size}
     return {
         "size": side,
-        "resample": int(RESAMPLE[image.interpolation]),
+        "resample": int(FILTERS[image.interpolation]),
         "image_mean": list(image.mean),
         "image_std": list(image.std),
         "do_convert_rgb": True,

@@ -3,8 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,7 @@ def export_student(
     parts = Parts(loaded.student, loaded.processor, loaded.spec, facts)
     needed = sum(p.nbytes for p in loaded.student.parameters())
     require_space(target, int(2.1 * needed), "the exported checkpoint and its plain language model")
-    with _process(process) as fresh, new_folder(target) as folder:
+    with nullcontext(process) if process else FreshProcess() as fresh, new_folder(target) as folder:
         if kind == LANGUAGE_MODEL:
             _write_language_model(parts, folder)
             proofs: tuple[Proof, ...] = (check_reload(folder, [text_probe(parts)], fresh, sees=False),)
@@ -108,10 +107,11 @@ def _write_multimodal(
     plain = folder / LANGUAGE_MODEL
     plain.mkdir()
     _write_language_model(parts, plain)
+    words = text_probe(parts)
     with tempfile.TemporaryDirectory() as scratch:
-        probes = [text_probe(parts), *picture_probes(parts, target, Path(scratch))]
+        probes = [words, *picture_probes(parts, target, Path(scratch))]
         proof = check_reload(folder, probes, fresh, sees=True, trust=target.name == "custom")
-    return (proof, check_reload(plain, [text_probe(parts)], fresh, sees=False)), native.notes
+    return (proof, check_reload(plain, [words], fresh, sees=False)), native.notes
 
 
 def _save_native(native: Native, target: Target, parts: Parts, folder: Path) -> None:
@@ -183,12 +183,3 @@ def _name_classes(folder: Path, model: Any) -> None:
     content["text_config"]["architectures"] = model.config.text_config.architectures
     content["vision_config"].pop("architectures", None)
     file.write_text(json.dumps(content, indent=2) + "\n")
-
-
-@contextmanager
-def _process(given: FreshProcess | None) -> Iterator[FreshProcess]:
-    if given is not None:
-        yield given
-        return
-    with FreshProcess() as own:
-        yield own

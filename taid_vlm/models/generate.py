@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.models.processor import Processor
@@ -43,17 +44,24 @@ def generate_answers(
         tiles = tuple(processor.tiles_per_image(picture.size) for picture in flat)
         inputs = replace(inputs, pixel_values=processor.pixel_values(flat), tiles=tiles)
     inputs = inputs.to(device)
-    tokenizer = processor.tokenizer
+    out = greedy_ids(student, processor, student.embed(inputs), inputs.attention_mask, max_new_tokens)
+    return [text.strip() for text in processor.tokenizer.batch_decode(out, skip_special_tokens=True)]
+
+
+def greedy_ids(
+    student: Student, processor: Processor, embeddings: Tensor, attention_mask: Tensor, max_new_tokens: int
+) -> Tensor:
+    """Ids ``[B, new]`` of the greedy continuation of embedded prompts ``[B, L, H]``, padded on the left."""
     language_model: Any = student.language_model
-    out = language_model.generate(
-        inputs_embeds=student.embed(inputs),
-        attention_mask=inputs.attention_mask,
+    end = processor.tokenizer.eos_token_id
+    return language_model.generate(
+        inputs_embeds=embeddings,
+        attention_mask=attention_mask,
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
+        eos_token_id=end,
+        pad_token_id=end,
     )
-    return [text.strip() for text in tokenizer.batch_decode(out, skip_special_tokens=True)]
 
 
 def _left_padded(prompts: list[list[int]], processor: Processor) -> ModelInputs:

@@ -14,10 +14,10 @@ from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.export import custom, export_student
-from taid_vlm.export.custom import processor as custom_processors
 from taid_vlm.export.custom.code import projectors_taid_vlm
 from taid_vlm.export.custom.processor import patches_for
 from taid_vlm.export.gate import FreshProcess
+from taid_vlm.export.targets import smolvlm
 from taid_vlm.models.loaded import LoadedStudent
 from taid_vlm.models.projectors import PROJECTORS, build_projector
 from taid_vlm.models.projectors.registry import projector_options
@@ -325,7 +325,7 @@ def test_missing_packages_are_named(
     images = {"style": "smolvlm"}
     loaded = trained(Combination("timm_cnn", "mlp", "llama", images=images), checkpoints, tmp_path / "student")
     with monkeypatch.context() as patched:
-        patched.setattr(custom_processors, "find_spec", lambda name: None)
+        patched.setattr(smolvlm, "find_spec", lambda name: None)
         with pytest.raises(UserError, match="pip install num2words"):
             export_student(loaded, tmp_path / "out", to="custom", process=fresh)
     done = export_student(loaded, tmp_path / "out", to="custom", process=fresh)

@@ -60,7 +60,7 @@ def test_another_llm_in_smolvlm_needs_vllms_backend() -> None:
     ("changes", "change"),
     [
         ({"images": ImagesSpec()}, "set images.style to smolvlm"),
-        ({"feature": -2}, "set vision_encoder.feature to normed"),
+        ({"contract": replace(SIGLIP.contract, feature=-2)}, "set vision_encoder.feature to normed"),
         ({"scaling": LogitScaling(softcap=30.0)}, "choose a language model without a cap"),
         ({"head_bias": True}, "choose a language model whose head has none"),
     ],
@@ -74,15 +74,16 @@ def test_one_obstacle_is_told_with_the_change_that_removes_it(changes: dict[str,
     assert change in verdicts(facts)["llama.cpp"].change
 
 
+CLIP = replace(SIGLIP.contract, feature=-2, source_prefix_tokens=1)
+
+
 def llava(**changes: Any) -> Facts:
     usual = {
         "projector": "mlp",
         "native_classes": ("llava", "deepseek_vl", "fast_vlm"),
         "images": ImagesSpec(),
         "towers": ("clip_vision_model",),
-        "feature": -2,
-        "contract": replace(SIGLIP.contract, source_prefix_tokens=1),
-        "prefix_tokens": 1,
+        "contract": CLIP,
     }
     return replace(SIGLIP, **{**usual, **changes})
 
@@ -96,16 +97,17 @@ def test_llava_takes_clip_in_vllm_and_other_towers_by_its_backend() -> None:
 
 def test_llava_leaves_out_one_token_and_no_more() -> None:
     """With four registers and a class token, ``default`` would leave four of them among the patches."""
-    found = TARGETS.get("llava").obstacles(llava(prefix_tokens=5))
+    found = TARGETS.get("llava").obstacles(llava(contract=replace(CLIP, source_prefix_tokens=5)))
     assert [one.change for one in found] == ["set vision_encoder.prefix_tokens to keep"]
-    kept = replace(llava().contract, prefix_tokens=5, source_prefix_tokens=5)
-    assert not TARGETS.get("llava").obstacles(llava(prefix_tokens=5, contract=kept))
+    kept = replace(CLIP, prefix_tokens=5, source_prefix_tokens=5)
+    assert not TARGETS.get("llava").obstacles(llava(contract=kept))
 
 
 def test_llava_reads_before_the_last_norm() -> None:
     """hidden_states[-1] is not last_hidden_state but for CLIP and InternViT: one is before the final norm."""
-    assert TARGETS.get("llava").obstacles(llava(feature="normed", towers=("siglip_vision_model",)))
-    assert not TARGETS.get("llava").obstacles(llava(feature="normed", towers=("clip_vision_model",)))
+    normed = replace(CLIP, feature="normed")
+    assert TARGETS.get("llava").obstacles(llava(contract=normed, towers=("siglip_vision_model",)))
+    assert not TARGETS.get("llava").obstacles(llava(contract=normed, towers=("clip_vision_model",)))
 
 
 def test_a_tiled_student_is_no_llava() -> None:

@@ -147,7 +147,7 @@ def test_other_weights_on_disk_are_caught_and_nothing_is_left(
     monkeypatch.setattr(write, "native_model", wrong)
     # The projector's tensors are shared with the student, so the fault is put into a copy.
     monkeypatch.setattr(
-        "taid_vlm.export.targets.llava.projector_state",
+        "taid_vlm.export.targets.common.projector_state",
         lambda parts: {name: tensor.clone() for name, tensor in parts.student.projector.state_dict().items()},
     )
     with pytest.raises(UserError, match="other logits"):

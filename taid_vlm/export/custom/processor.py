@@ -1,9 +1,7 @@
 """The stock processor of a checkpoint with code: which one follows from ``images.style``."""
 
-from importlib.util import find_spec
 from typing import Any
 
-from taid_vlm.common.errors import UserError
 from taid_vlm.export.facts import Parts
 from taid_vlm.export.processors import llava_processor
 from taid_vlm.export.targets.internvl import internvl_processor
@@ -19,11 +17,9 @@ def custom_processor(parts: Parts) -> Any:
     assert parts.processor.images is not None
     images = parts.processor.images
     if images.spec.style == "internvl":
-        return internvl_processor(parts, images.per_tile)
+        return internvl_processor(parts)
     if images.spec.style == "smolvlm":
-        if find_spec("num2words") is None:
-            raise UserError("the stock processor of images.style smolvlm needs num2words: pip install num2words")
-        return smolvlm_processor(parts, images.per_tile)
+        return smolvlm_processor(parts)
     patch, additional = patches_for(images.input.size, images.per_tile)
     processor = llava_processor(parts, "full", additional)
     processor.patch_size = patch

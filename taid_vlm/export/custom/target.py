@@ -7,7 +7,14 @@ from torch import Tensor
 from taid_vlm.export.custom.processor import custom_processor
 from taid_vlm.export.custom.vision import library_of, vision
 from taid_vlm.export.facts import Facts, Parts
-from taid_vlm.export.targets.common import prefixed, projector_state, text_config
+from taid_vlm.export.targets.common import (
+    image_token_id,
+    prefixed,
+    projector_state,
+    text_config,
+    thumbnail_obstacle,
+    tokens_per_tile,
+)
 from taid_vlm.export.targets.target import Native, Obstacle, Target
 from taid_vlm.models.projectors.registry import projector_options
 
@@ -33,11 +40,7 @@ def obstacles(facts: Facts) -> list[Obstacle]:
                 "set images.style to internvl, or images.tiling to none",
             )
         ]
-    if images.tiling == "dynamic" and not images.thumbnail and images.max_tiles > 1:
-        return [
-            Obstacle("the stock processor always adds a thumbnail to several tiles", "set images.thumbnail to true")
-        ]
-    return []
+    return thumbnail_obstacle(facts)
 
 
 def native(parts: Parts) -> Native:
@@ -47,7 +50,6 @@ def native(parts: Parts) -> Native:
 
     facts = parts.facts
     assert facts.projector is not None
-    assert parts.processor.images is not None
     vision_config, vision_state = vision(parts)
     text = text_config(parts)
     text.tie_word_embeddings = facts.tied
@@ -57,8 +59,8 @@ def native(parts: Parts) -> Native:
         text_config=text,
         projector=facts.projector,
         projector_options=_options(parts),
-        image_token_id=parts.student.image_token_id or 0,
-        tokens_per_tile=parts.processor.images.per_tile,
+        image_token_id=image_token_id(parts),
+        tokens_per_tile=tokens_per_tile(parts),
         logit_scale=facts.scaling.scale,
         logit_softcap=facts.scaling.softcap,
         head_bias=facts.head_bias,
@@ -72,7 +74,7 @@ def native(parts: Parts) -> Native:
     return Native(config, state, custom_processor(parts), _notes(parts), TaidVlmForConditionalGeneration)
 
 
-def pixel_inputs(pixel_values: Tensor, tiles_per_image: list[int], facts: Facts) -> dict[str, Tensor]:
+def pixel_inputs(pixel_values: Tensor, facts: Facts) -> dict[str, Tensor]:
     """``[tiles, 3, size, size]``, or as SmolVLM's processor gives them: ``[1, tiles, 3, size, size]``."""
     return {"pixel_values": pixel_values.unsqueeze(0) if facts.images.style == "smolvlm" else pixel_values}
 

@@ -3,13 +3,11 @@
 import copy
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from taid_vlm.export.facts import Facts, Parts
 from taid_vlm.export.targets.target import Obstacle
-
-SHUFFLE_LINEAR = "use projector pixel_shuffle_linear with a SigLIP encoder (feature: normed) and images.style smolvlm"
+from taid_vlm.export.towers import convert_tower
 
 
 def usual_obstacles(facts: Facts, name: str) -> list[Obstacle]:
@@ -46,9 +44,26 @@ def tower_obstacle(facts: Facts, wanted: tuple[str, ...], description: str) -> l
     return [Obstacle(f"the class needs {description}; {have} does not become one exactly", f"choose {description}")]
 
 
-def style_obstacle(facts: Facts, style: str, tilings: tuple[str, ...] = ("none",)) -> list[Obstacle]:
-    """The stock processor writes other markers, or makes other tiles."""
+def normed_obstacle(facts: Facts) -> list[Obstacle]:
+    """The class reads the tower's final output, the student another layer."""
+    if facts.feature == "normed":
+        return []
+    return [Obstacle("it reads what comes after the last norm", "set vision_encoder.feature to normed")]
+
+
+def thumbnail_obstacle(facts: Facts) -> list[Obstacle]:
+    """The stock processor of dynamic tiles has no switch for the thumbnail."""
+    images = facts.images
+    if images.tiling != "dynamic" or images.thumbnail or images.max_tiles == 1:
+        return []
+    return [Obstacle("the stock processor always adds a thumbnail to several tiles", "set images.thumbnail to true")]
+
+
+def picture_obstacles(facts: Facts, style: str, tilings: tuple[str, ...] = ("none",)) -> list[Obstacle]:
+    """The class takes the root of the number of tokens for the side, or its processor writes other markers or makes other tiles."""
     found = []
+    if not facts.square:
+        found.append(Obstacle("the class takes square grids only", "choose an encoder with a square grid"))
     if facts.images.style != style:
         found.append(
             Obstacle(
@@ -66,13 +81,6 @@ def style_obstacle(facts: Facts, style: str, tilings: tuple[str, ...] = ("none",
     return found
 
 
-def square_obstacle(facts: Facts) -> list[Obstacle]:
-    """The class takes the root of the number of tokens for the side."""
-    if facts.square:
-        return []
-    return [Obstacle("the class takes square grids only", "choose an encoder with a square grid")]
-
-
 def text_config(parts: Parts) -> Any:
     """The language model's config, naming its class (llama.cpp and vLLM look for it there)."""
     language_model: Any = parts.student.language_model
@@ -82,10 +90,21 @@ def text_config(parts: Parts) -> Any:
     return config
 
 
+def text_fields(parts: Parts) -> dict[str, Any]:
+    """What the config of every class says of the language model."""
+    return {"text_config": text_config(parts), "tie_word_embeddings": tied(parts.facts)}
+
+
 def image_token_id(parts: Parts) -> int:
     """Id of the placeholder."""
     assert parts.student.image_token_id is not None
     return parts.student.image_token_id
+
+
+def tokens_per_tile(parts: Parts) -> int:
+    """How many placeholders the student's processor writes for a tile."""
+    assert parts.processor.images is not None
+    return parts.processor.images.per_tile
 
 
 def feature_layer(facts: Facts) -> int:
@@ -105,7 +124,7 @@ def text_state(parts: Parts, prefix: str) -> dict[str, Tensor]:
     """
     language_model: Any = parts.student.language_model
     base = language_model.base_model.state_dict()
-    state = {prefix + name: tensor for name, tensor in base.items()}
+    state = prefixed(prefix, base)
     head: Tensor = parts.student.head.weight.detach()
     scale = parts.facts.scaling.scale
     state["lm_head.weight"] = head if scale == 1 else (head.float() * scale).to(head.dtype)
@@ -123,6 +142,24 @@ def projector_state(parts: Parts) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in parts.student.projector.state_dict().items()}
 
 
-def identity(width: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of an affine map that changes nothing, bit for bit."""
-    return torch.eye(width, dtype=like.dtype), torch.zeros(width, dtype=like.dtype)
+def converted(parts: Parts, towers: tuple[str, ...]) -> tuple[Any, dict[str, Tensor]]:
+    """Config and tensors of the encoder as the first of ``towers``' classes that it becomes, in the encoder's own order."""
+    assert parts.student.vision_encoder is not None
+    return convert_tower(parts.student.vision_encoder, next(name for name in parts.facts.towers if name in towers))
+
+
+def native_state(
+    parts: Parts,
+    vision: dict[str, Tensor],
+    projector: dict[str, Tensor] | None = None,
+    *,
+    names: tuple[str, str, str] = ("vision_tower", "multi_modal_projector", "language_model"),
+) -> dict[str, Tensor]:
+    """The state dict of a class that calls its tower, projector and language model by ``names``, most by the usual ones.
+
+    ``projector`` is the student's own unless given.
+    """
+    tower, joint, text = names
+    joined = projector_state(parts) if projector is None else projector
+    state = prefixed(f"model.{tower}.", vision) | prefixed(f"model.{joint}.", joined)
+    return state | text_state(parts, f"model.{text}.")

@@ -3,19 +3,15 @@
 from taid_vlm.export.facts import Facts, Parts
 from taid_vlm.export.processors import llava_processor
 from taid_vlm.export.targets.common import (
+    converted,
     image_token_id,
-    prefixed,
-    projector_state,
-    square_obstacle,
-    style_obstacle,
-    text_config,
-    text_state,
-    tied,
+    native_state,
+    picture_obstacles,
+    text_fields,
     tower_obstacle,
     usual_obstacles,
 )
 from taid_vlm.export.targets.target import Native, Obstacle, Target
-from taid_vlm.export.towers import convert_tower
 
 
 def obstacles(facts: Facts) -> list[Obstacle]:
@@ -26,7 +22,7 @@ def obstacles(facts: Facts) -> list[Obstacle]:
     found += tower_obstacle(facts, ("timm_wrapper",), "a timm CNN")
     if facts.contract.layout != "NCHW":
         found.append(Obstacle("it takes a map, the encoder gives tokens", "export to llava or deepseek_vl"))
-    return found + square_obstacle(facts) + style_obstacle(facts, "plain")
+    return found + picture_obstacles(facts, "plain")
 
 
 def native(parts: Parts) -> Native:
@@ -35,19 +31,15 @@ def native(parts: Parts) -> Native:
 
     facts = parts.facts
     assert facts.contract is not None
-    assert parts.student.vision_encoder is not None
-    vision, vision_state = convert_tower(parts.student.vision_encoder, "timm_wrapper")
+    vision, vision_state = converted(parts, ("timm_wrapper",))
     vision.hidden_size = facts.contract.feature_dim
     config = FastVlmConfig(
         vision_config=vision,
-        text_config=text_config(parts),
         image_token_index=image_token_id(parts),
-        image_seq_length=facts.contract.grid[0] * facts.contract.grid[1],
-        tie_word_embeddings=tied(facts),
+        image_seq_length=facts.contract.tokens,
+        **text_fields(parts),
     )
-    state = prefixed("model.vision_tower.", vision_state)
-    state |= prefixed("model.multi_modal_projector.", projector_state(parts))
-    state |= text_state(parts, "model.language_model.")
+    state = native_state(parts, vision_state)
     return Native(config, state, llava_processor(parts, "full", 0))
 
 

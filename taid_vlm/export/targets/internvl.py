@@ -5,20 +5,18 @@ from typing import Any
 from taid_vlm.export.facts import Facts, Parts
 from taid_vlm.export.processors import image_settings, spare_token, stock_template, stock_tokenizer
 from taid_vlm.export.targets.common import (
+    converted,
     feature_layer,
     image_token_id,
-    prefixed,
-    projector_state,
-    square_obstacle,
-    style_obstacle,
-    text_config,
-    text_state,
-    tied,
+    native_state,
+    picture_obstacles,
+    text_fields,
+    thumbnail_obstacle,
+    tokens_per_tile,
     tower_obstacle,
     usual_obstacles,
 )
 from taid_vlm.export.targets.target import Native, Obstacle, Target
-from taid_vlm.export.towers import convert_tower
 from taid_vlm.models.image_text import INTERNVL as INTERNVL_MARKERS
 
 
@@ -33,14 +31,13 @@ def obstacles(facts: Facts) -> list[Obstacle]:
         found.append(
             Obstacle("it leaves out the class token, the student keeps it", "set vision_encoder.prefix_tokens to drop")
         )
-    if facts.images.tiling == "dynamic" and not facts.images.thumbnail and facts.images.max_tiles > 1:
-        found.append(Obstacle("its processor always adds a thumbnail to several tiles", "set images.thumbnail to true"))
+    found += thumbnail_obstacle(facts)
     if not set(INTERNVL_MARKERS) <= set(facts.tokens):
         # The stock processor makes tokens of them, and their ids would be new to the student.
         found.append(
             Obstacle("its processor has <img> and </img> as tokens", "set student.added_tokens to ['<img>', '</img>']")
         )
-    return found + square_obstacle(facts) + style_obstacle(facts, "internvl", ("none", "dynamic"))
+    return found + picture_obstacles(facts, "internvl", ("none", "dynamic"))
 
 
 def native(parts: Parts) -> Native:
@@ -48,28 +45,22 @@ def native(parts: Parts) -> Native:
     from transformers import InternVLConfig
 
     facts = parts.facts
-    assert facts.contract is not None
-    assert parts.student.vision_encoder is not None
-    vision, vision_state = convert_tower(parts.student.vision_encoder, "internvl_vision")
+    vision, vision_state = converted(parts, ("internvl_vision",))
     factor: Any = parts.student.projector.factor  # type: ignore[union-attr]
-    tokens = facts.contract.grid[0] * facts.contract.grid[1] // factor**2
     config = InternVLConfig(
         vision_config=vision,
-        text_config=text_config(parts),
         image_token_id=image_token_id(parts),
-        image_seq_length=tokens,
+        image_seq_length=tokens_per_tile(parts),
         downsample_ratio=1 / factor,
         vision_feature_layer=feature_layer(facts),
-        tie_word_embeddings=tied(facts),  # true unless said otherwise, and then an untied head is not saved
+        **text_fields(parts),  # true unless said otherwise, and then an untied head is not saved
     )
-    state = prefixed("model.vision_tower.", vision_state)
-    state |= prefixed("model.multi_modal_projector.", projector_state(parts))
-    state |= text_state(parts, "model.language_model.")
-    return Native(config, state, internvl_processor(parts, tokens))
+    state = native_state(parts, vision_state)
+    return Native(config, state, internvl_processor(parts))
 
 
-def internvl_processor(parts: Parts, tokens: int) -> Any:
-    """InternVLProcessor, with ``tokens`` placeholders for each tile."""
+def internvl_processor(parts: Parts) -> Any:
+    """InternVLProcessor, with as many placeholders for a tile as the projector makes tokens of it."""
     from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
 
     facts = parts.facts
@@ -92,7 +83,7 @@ def internvl_processor(parts: Parts, tokens: int) -> Any:
             video_token=spare_token(parts),
         ),
         video_processor=InternVLVideoProcessor(**image_settings(facts)),
-        image_seq_length=tokens,
+        image_seq_length=tokens_per_tile(parts),
         chat_template=stock_template(parts.processor.template, facts.image_token),
     )
 

@@ -8,19 +8,17 @@ from torch import Tensor
 from taid_vlm.export.facts import Facts, Parts
 from taid_vlm.export.processors import image_settings, stock_template, stock_tokenizer
 from taid_vlm.export.targets.common import (
+    converted,
     image_token_id,
-    prefixed,
-    projector_state,
-    square_obstacle,
-    style_obstacle,
-    text_config,
-    text_state,
-    tied,
+    native_state,
+    normed_obstacle,
+    picture_obstacles,
+    text_fields,
     tower_obstacle,
     usual_obstacles,
 )
 from taid_vlm.export.targets.target import Native, Obstacle, Target
-from taid_vlm.export.towers import convert_tower
+from taid_vlm.models.encoders.from_transformers import cut_into_patches
 
 
 def obstacles(facts: Facts) -> list[Obstacle]:
@@ -29,32 +27,25 @@ def obstacles(facts: Facts) -> list[Obstacle]:
     if facts.contract is None:
         return found
     found += tower_obstacle(facts, ("siglip2_vision_model",), "a SigLIP encoder (no class token, learned positions)")
-    if facts.feature != "normed":
-        found.append(Obstacle("it reads what comes after the last norm", "set vision_encoder.feature to normed"))
-    return found + square_obstacle(facts) + style_obstacle(facts, "lfm2_vl")
+    found += normed_obstacle(facts)
+    return found + picture_obstacles(facts, "lfm2_vl")
 
 
 def native(parts: Parts) -> Native:
     """The student as Lfm2VlForConditionalGeneration."""
     from transformers import Lfm2VlConfig
 
-    facts = parts.facts
-    assert facts.contract is not None
-    assert parts.student.vision_encoder is not None
-    vision, vision_state = convert_tower(parts.student.vision_encoder, "siglip2_vision_model")
+    vision, vision_state = converted(parts, ("siglip2_vision_model",))
     projector: Any = parts.student.projector
     config = Lfm2VlConfig(
         vision_config=vision,
-        text_config=text_config(parts),
         image_token_id=image_token_id(parts),
         projector_hidden_size=projector.linear_1.out_features,
         projector_use_layernorm=projector.layer_norm is not None,
         downsample_factor=projector.factor,
-        tie_word_embeddings=tied(facts),
+        **text_fields(parts),
     )
-    state = prefixed("model.vision_tower.", vision_state)
-    state |= prefixed("model.multi_modal_projector.", projector_state(parts))
-    state |= text_state(parts, "model.language_model.")
+    state = native_state(parts, vision_state)
     note = (
         "The stock processor keeps the shape of a picture, the student learnt squares: pictures that are not square are "
         "prepared otherwise than in training."
@@ -62,18 +53,12 @@ def native(parts: Parts) -> Native:
     return Native(config, state, _processor(parts, projector.factor), (note,))
 
 
-def pixel_inputs(pixel_values: Tensor, tiles_per_image: list[int], facts: Facts) -> dict[str, Tensor]:
+def pixel_inputs(pixel_values: Tensor, facts: Facts) -> dict[str, Tensor]:
     """Pictures as rows of flattened patches ``[pictures, cells, patch * patch * 3]``, their masks and grids."""
     assert facts.contract is not None
-    rows, columns = facts.contract.grid
-    count, channels, height, width = pixel_values.shape
-    patches = pixel_values.reshape(count, channels, rows, height // rows, columns, width // columns)
-    patches = patches.permute(0, 2, 4, 3, 5, 1).reshape(count, rows * columns, -1)
-    return {
-        "pixel_values": patches,
-        "pixel_attention_mask": torch.ones(count, rows * columns, dtype=torch.long),
-        "spatial_shapes": torch.tensor([[rows, columns]] * count),
-    }
+    cells, shapes = cut_into_patches(pixel_values, facts.contract.image.size // facts.contract.grid[0])
+    mask = torch.ones(cells.shape[:2], dtype=torch.long)
+    return {"pixel_values": cells, "pixel_attention_mask": mask, "spatial_shapes": shapes}
 
 
 def _processor(parts: Parts, factor: int) -> Any:

@@ -7,21 +7,16 @@ from torch import Tensor
 from taid_vlm.export.facts import Facts, Parts
 from taid_vlm.export.processors import image_settings, spare_token, stock_template, stock_tokenizer
 from taid_vlm.export.targets.common import (
+    converted,
     image_token_id,
-    prefixed,
-    projector_state,
-    square_obstacle,
-    style_obstacle,
-    text_config,
-    text_state,
-    tied,
+    native_state,
+    normed_obstacle,
+    picture_obstacles,
+    text_fields,
     tower_obstacle,
     usual_obstacles,
 )
 from taid_vlm.export.targets.target import Native, Obstacle, Target
-from taid_vlm.export.towers import convert_tower
-
-FILTERS = ("nearest", "bilinear", "bicubic")  # torchvision's, whose resizing the stock processor uses
 
 
 def obstacles(facts: Facts) -> list[Obstacle]:
@@ -32,8 +27,7 @@ def obstacles(facts: Facts) -> list[Obstacle]:
     found += tower_obstacle(facts, ("timm_wrapper",), "a timm ViT")
     if facts.contract.family != "timm_vit":
         found.append(Obstacle("it takes timm's plain ViT only", "choose a timm ViT"))
-    if facts.feature != "normed":
-        found.append(Obstacle("it reads what comes after the last norm", "set vision_encoder.feature to normed"))
+    found += normed_obstacle(facts)
     if facts.prefix_tokens > 1 or facts.contract.prefix_tokens:
         found.append(
             Obstacle(
@@ -41,36 +35,32 @@ def obstacles(facts: Facts) -> list[Obstacle]:
                 "choose a ViT without register tokens, with vision_encoder.prefix_tokens drop",
             )
         )
-    return found + square_obstacle(facts) + style_obstacle(facts, "plain")
+    return found + picture_obstacles(facts, "plain")
 
 
 def native(parts: Parts) -> Native:
     """The student as PerceptionLMForConditionalGeneration."""
     from transformers import PerceptionLMConfig
 
-    facts, projector = parts.facts, parts.student.projector
+    facts = parts.facts
     assert facts.contract is not None
-    assert parts.student.vision_encoder is not None
-    vision, vision_state = convert_tower(parts.student.vision_encoder, "timm_wrapper")
+    vision, vision_state = converted(parts, ("timm_wrapper",))
     vision.model_args = {**(vision.model_args or {}), "embed_dim": facts.contract.feature_dim}
-    ratio: Any = getattr(projector, "ratio", 1)
+    ratio: Any = parts.student.projector.ratio  # type: ignore[union-attr]
     config = PerceptionLMConfig(
         vision_config=vision,
-        text_config=text_config(parts),
         vision_use_cls_token=facts.prefix_tokens == 1,
         projector_pooling_ratio=ratio,
         image_token_id=image_token_id(parts),
         # It asks for a token of videos too, which a student has none of: an id that no text contains.
         video_token_id=-1,
-        tie_word_embeddings=tied(facts),
+        **text_fields(parts),
     )
-    state = prefixed("model.vision_tower.", vision_state)
-    state |= prefixed("model.multi_modal_projector.", projector_state(parts))
-    state |= text_state(parts, "model.language_model.")
+    state = native_state(parts, vision_state)
     return Native(config, state, _processor(parts, ratio))
 
 
-def pixel_inputs(pixel_values: Tensor, tiles_per_image: list[int], facts: Facts) -> dict[str, Tensor]:
+def pixel_inputs(pixel_values: Tensor, facts: Facts) -> dict[str, Tensor]:
     """``[pictures, 1, 3, size, size]``: the class wants an axis of tiles."""
     return {"pixel_values": pixel_values.unsqueeze(1)}
 

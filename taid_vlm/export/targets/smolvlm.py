@@ -1,26 +1,26 @@
 """SmolVLM: a SigLIP tower after its last norm, pixel shuffle and one linear map; the class that most runtimes know."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from taid_vlm.common.errors import UserError
 from taid_vlm.export.facts import Facts, Parts
 from taid_vlm.export.processors import image_settings, stock_template, stock_tokenizer
 from taid_vlm.export.targets.common import (
+    converted,
     image_token_id,
-    prefixed,
-    projector_state,
-    square_obstacle,
-    style_obstacle,
-    text_config,
-    text_state,
-    tied,
+    native_state,
+    normed_obstacle,
+    picture_obstacles,
+    text_fields,
+    tokens_per_tile,
     tower_obstacle,
     usual_obstacles,
 )
 from taid_vlm.export.targets.target import Native, Obstacle, Target
-from taid_vlm.export.towers import convert_tower
 from taid_vlm.models.tiling import longest_edge
 
 
@@ -30,8 +30,7 @@ def obstacles(facts: Facts) -> list[Obstacle]:
     if facts.contract is None:
         return found
     found += tower_obstacle(facts, ("smolvlm_vision",), "a SigLIP encoder (no class token, learned positions)")
-    if facts.feature != "normed":
-        found.append(Obstacle("it reads what comes after the last norm", "set vision_encoder.feature to normed"))
+    found += normed_obstacle(facts)
     side = facts.contract.grid[0]
     if not positions_are_exact(side):
         found.append(
@@ -40,7 +39,7 @@ def obstacles(facts: Facts) -> list[Obstacle]:
                 "choose another vision_encoder.image_size",
             )
         )
-    return found + square_obstacle(facts) + style_obstacle(facts, "smolvlm", ("none", "split"))
+    return found + picture_obstacles(facts, "smolvlm", ("none", "split"))
 
 
 def positions_are_exact(side: int) -> bool:
@@ -59,31 +58,33 @@ def native(parts: Parts) -> Native:
 
     facts = parts.facts
     assert facts.contract is not None
-    assert parts.student.vision_encoder is not None
-    vision, vision_state = convert_tower(parts.student.vision_encoder, "smolvlm_vision")
-    factor: Any = parts.student.projector.factor  # type: ignore[union-attr]
+    vision, vision_state = converted(parts, ("smolvlm_vision",))
     config = SmolVLMConfig(
         vision_config=vision,
-        text_config=text_config(parts),
         image_token_id=image_token_id(parts),
-        scale_factor=factor,
-        tie_word_embeddings=tied(facts),
+        scale_factor=parts.student.projector.factor,  # type: ignore[union-attr, arg-type]
+        **text_fields(parts),
     )
-    state = prefixed("model.vision_model.", vision_state)
-    state |= prefixed("model.connector.", projector_state(parts))
-    state |= text_state(parts, "model.text_model.")
-    tokens = facts.contract.grid[0] * facts.contract.grid[1] // factor**2
-    return Native(config, state, smolvlm_processor(parts, tokens))
+    names = ("vision_model", "connector", "text_model")
+    state = native_state(parts, vision_state, names=names)
+    return Native(config, state, smolvlm_processor(parts))
 
 
-def pixel_inputs(pixel_values: Tensor, tiles_per_image: list[int], facts: Facts) -> dict[str, Tensor]:
+def pixel_inputs(pixel_values: Tensor, facts: Facts) -> dict[str, Tensor]:
     """``[1, tiles, 3, size, size]``: all tiles of one conversation."""
     return {"pixel_values": pixel_values.unsqueeze(0)}
 
 
-def smolvlm_processor(parts: Parts, tokens: int) -> Any:
-    """SmolVLMProcessor, with ``tokens`` placeholders for each tile."""
+def smolvlm_processor(parts: Parts) -> Any:
+    """SmolVLMProcessor, with as many placeholders for a tile as the projector makes tokens of it.
+
+    Raises:
+        UserError: a package that the processor needs is not installed.
+    """
     from transformers import SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
+
+    if find_spec("num2words") is None:
+        raise UserError("the stock processor of images.style smolvlm needs num2words: pip install num2words")
 
     facts = parts.facts
     assert facts.contract is not None
@@ -101,7 +102,7 @@ def smolvlm_processor(parts: Parts, tokens: int) -> Any:
         # Its markers are not named: where the tokenizer has them as tokens they are tokens, otherwise text, as in training.
         tokenizer=stock_tokenizer(parts, image_token=facts.image_token),
         video_processor=SmolVLMVideoProcessor(**{**image_settings(facts), "size": {"longest_edge": size}}),
-        image_seq_len=tokens,
+        image_seq_len=tokens_per_tile(parts),
         chat_template=stock_template(parts.processor.template, facts.image_token),
     )
 

@@ -35,7 +35,7 @@ class Native:
     architecture: Any = None
 
 
-def as_they_are(pixel_values: Tensor, tiles_per_image: list[int], facts: Facts) -> dict[str, Tensor]:
+def as_they_are(pixel_values: Tensor, facts: Facts) -> dict[str, Tensor]:
     """``[tiles, 3, size, size]``, as most classes take them."""
     return {"pixel_values": pixel_values}
 
@@ -55,4 +55,4 @@ class Target:
     architecture: str
     obstacles: Callable[[Facts], list[Obstacle]]
     native: Callable[[Parts], Native]
-    pixel_inputs: Callable[[Tensor, list[int], Facts], dict[str, Tensor]] = field(default=as_they_are)
+    pixel_inputs: Callable[[Tensor, Facts], dict[str, Tensor]] = field(default=as_they_are)

@@ -49,6 +49,11 @@ class EncoderContract:
     feature: Feature = "normed"
     source_prefix_tokens: int = 0
 
+    @property
+    def tokens(self) -> int:
+        """Of a picture: those kept in front, and the grid's."""
+        return self.prefix_tokens + self.grid[0] * self.grid[1]
+
 
 Read = Callable[[nn.Module, Tensor], Tensor]
 

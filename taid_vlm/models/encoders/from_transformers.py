@@ -36,13 +36,18 @@ class Tower:
     arguments: Callable[[Tensor, Any], dict[str, Any]] = lambda pixels, config: {"pixel_values": pixels}
 
 
-def patches(pixel_values: Tensor, config: Any) -> dict[str, Any]:
-    """Pictures ``[images, 3, size, size]`` as SigLIP 2 (NaFlex) takes them: ``[images, cells, patch * patch * 3]``."""
-    patch = config.patch_size
+def cut_into_patches(pixel_values: Tensor, patch: int) -> tuple[Tensor, Tensor]:
+    """Pictures ``[images, 3, size, size]`` as cells ``[images, cells, patch * patch * 3]``, and ``[images, 2]`` rows and columns."""
     rows, columns = pixel_values.shape[-2] // patch, pixel_values.shape[-1] // patch
     cells = pixel_values.unflatten(3, (columns, patch)).unflatten(2, (rows, patch))
     cells = cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
     shapes = torch.tensor([[rows, columns]] * len(pixel_values), device=pixel_values.device)
+    return cells, shapes
+
+
+def patches(pixel_values: Tensor, config: Any) -> dict[str, Any]:
+    """Pictures as SigLIP 2 (NaFlex) takes them."""
+    cells, shapes = cut_into_patches(pixel_values, config.patch_size)
     return {"pixel_values": cells, "spatial_shapes": shapes, "pixel_attention_mask": None}
 
 
