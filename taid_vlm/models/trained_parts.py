@@ -58,18 +58,6 @@ def parameters_by_part(student: Student) -> dict[str, tuple[int, int]]:
     return table
 
 
-def describe_parts(student: Student) -> list[str]:
-    """A line for each part that is there: frozen, trained or LoRA, and how many of its parameters learn.
-
-    Adapters count as parameters of their part: ``vision_encoder: LoRA 1,024 of 87,424``.
-    """
-    lines = []
-    for part, (learns, total) in parameters_by_part(student).items():
-        mode = "LoRA" if adapted_layers(getattr(student, part)) else "trained" if learns else "frozen"
-        lines.append(f"{part}: {mode} {learns:,} of {total:,}")
-    return lines
-
-
 def trained_state(student: Student) -> dict[str, Tensor]:
     """What training changes, by name: parameters that learn, and the buffers (batch norm) of the parts they are in."""
     changing: dict[str, Tensor] = {name: p for name, p in student.named_parameters() if p.requires_grad}

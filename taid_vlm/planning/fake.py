@@ -1,6 +1,5 @@
 """Modules and batches without values, on which training can be run for its shapes."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -63,8 +62,7 @@ def fake_inputs(shape: BatchShape, student: Student, cached_features: bool, mode
         if student.vision_encoder is not None and shape.tiles:
             contract = student.vision_encoder.contract
             if cached_features:
-                tokens = contract.prefix_tokens + math.prod(contract.grid)
-                features = torch.empty(shape.tiles, tokens, contract.feature_dim, device=DEVICE)
+                features = torch.empty(shape.tiles, contract.tokens, contract.feature_dim, device=DEVICE)
             else:
                 side = contract.image.size
                 pixels = torch.empty(shape.tiles, 3, side, side, device=DEVICE)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from taid_vlm.models.student import Student, count_parameters
+from taid_vlm.models.trained_parts import parameters_by_part
 from taid_vlm.planning.fake import BatchShape
 from taid_vlm.planning.models import Models
 from taid_vlm.planning.samples import Samples, largest, tiles_per_picture
-from taid_vlm.planning.stored import LoadedFrom
+from taid_vlm.planning.stored import FP32, LoadedFrom
 from taid_vlm.planning.trace import ACTIVATIONS, BATCH, GRADIENTS, LOSS, WEIGHTS, Trace
 from taid_vlm.recipe.schema import Recipe
 
@@ -22,7 +23,6 @@ GPU_CONTEXT = 600 * 2**20
 # back, and blocks of many sizes leave gaps in it: with its defaults a run grew by 20 to 40 % more than with
 # MALLOC_MMAP_THRESHOLD_=131072, where every large block goes back to the system. The lower end is planned.
 GAPS = 0.2
-FP32 = 4
 # As in training/features.py and training/teacher_cache.py.
 FEATURE_BATCH = TEACHER_BATCH = 32
 
@@ -90,18 +90,13 @@ class Sizes:
 def sizes_of(models: Models) -> Sizes:
     """Counted on models without weights; all parameters are fp32."""
     trained = [p.numel() * FP32 for p in models.student.parameters() if p.requires_grad]
-    by_part = [
-        sum(p.numel() * FP32 for p in part.parameters() if p.requires_grad)
-        for part in (models.student.vision_encoder, models.student.projector, models.student.language_model)
-        if part is not None
-    ]
     teacher = list(models.teacher.model.parameters()) if models.teacher is not None else []
     encoder = models.student.vision_encoder
     return Sizes(
         student=_bytes(models.student),
         trained=sum(trained),
         largest_trained=max(trained),
-        largest_group=max(by_part),
+        largest_group=FP32 * max(learns for learns, _ in parameters_by_part(models.student).values()),
         teacher=_bytes(models.teacher.model) if models.teacher is not None else 0,
         teacher_head=models.teacher.head_weight.numel() * FP32 if models.teacher is not None else 0,
         largest_teacher=max((p.numel() * FP32 for p in teacher), default=0),
@@ -120,10 +115,8 @@ def held(
     features = rows = 0
     encoder = models.student.vision_encoder
     if not on_gpu and recipe.data.cache_image_features and encoder is not None:
-        contract = encoder.contract
-        tokens = contract.prefix_tokens + contract.grid[0] * contract.grid[1]
         tiles = samples.pictures * tiles_per_picture(samples, models.processor)
-        features = round(tiles * tokens * contract.feature_dim * FP32)
+        features = round(tiles * encoder.contract.tokens * encoder.contract.feature_dim * FP32)
     teacher = sizes.teacher
     if cached(recipe, models):
         assert recipe.teacher is not None

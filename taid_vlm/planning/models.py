@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from taid_vlm.losses import LossSpec, TAIDClock
+from taid_vlm.losses import LossSpec
 from taid_vlm.models.assemble import build_student
 from taid_vlm.models.processor import Processor
 from taid_vlm.models.student import Student
@@ -43,25 +43,3 @@ def build_models(recipe: Recipe, spec: LossSpec) -> Models:
     # The same spec may stand for other weights, which only training can compare.
     same = recipe.student.vision_encoder == teacher.encoder_spec and teacher.encoder_spec is not None
     return Models(student, processor, teacher, vocabulary, same and recipe.data.cache_image_features)
-
-
-def loss_of(recipe: Recipe) -> LossSpec:
-    """The objective of a recipe."""
-    loss = recipe.loss
-    return LossSpec.of(
-        loss.name, loss.kd_weight, loss.ce_weight, divergence=loss.divergence, semantics=loss.semantics, **loss.options
-    )
-
-
-def clock_of(recipe: Recipe) -> TAIDClock:
-    """The clock of a recipe."""
-    loss = recipe.loss
-    return TAIDClock(
-        recipe.training.steps,
-        schedule=loss.schedule,
-        t_start=loss.t_start,
-        t_end=loss.t_end,
-        alpha=loss.alpha,
-        alpha_total=loss.alpha_total,
-        beta=loss.beta,
-    )

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taid_vlm.export.plan import export_plan
-from taid_vlm.losses import LossSpec
+from taid_vlm.losses import LossSpec, TAIDClock
 from taid_vlm.planning import memory as memory_
 from taid_vlm.planning.cards import verdicts
 from taid_vlm.planning.fake import BatchShape, fake_inputs
 from taid_vlm.planning.flops import FlopsPlan
 from taid_vlm.planning.loss_memory import LossBuffers, loss_buffers
 from taid_vlm.planning.memory import MemoryPlan, Phase
-from taid_vlm.planning.models import Models, build_models, clock_of, loss_of
+from taid_vlm.planning.models import Models, build_models
 from taid_vlm.planning.parts import lengths_of, parts_of, pictures_of
 from taid_vlm.planning.samples import SAMPLE, Samples, largest_step, micro_batch, sample_records, tiles_per_picture
 from taid_vlm.planning.schema import LengthPlan, Plan, VocabularyPlan
@@ -35,14 +35,14 @@ def make_plan(
     Raises:
         UserError: what training would refuse before its first step.
     """
-    spec = loss_of(recipe)
-    clock = clock_of(recipe)
+    spec = LossSpec.of(**recipe.loss.objective)
+    clock = TAIDClock(recipe.training.steps, **recipe.loss.clock)
     micro = micro_batch(recipe, gpus)
     models = build_models(recipe, spec)
     exports = export_plan(models.student, models.processor, recipe.student)
     found = sample_records(recipe, models, samples)
     base = resident() if process is None else process
-    job = _Job(recipe, spec, models, found, loaded_from(recipe, models), gpus)
+    job = _Job(recipe, spec, models, found, loaded_from(recipe, models), gpus, micro)
     asked = recipe.training.precision
     precision = {"cpu": cpu_precision if asked == "auto" else asked, "gpu": "bf16" if asked == "auto" else asked}
     on_cpu, _ = job.run(precision["cpu"] == "bf16", base, on_gpu=False)
@@ -53,7 +53,7 @@ def make_plan(
         description=recipe.description,
         gpus=gpus,
         micro_batch=micro,
-        micro_batches=recipe.training.batch_size // (micro * gpus),
+        micro_batches=job.micro_batches,
         precision=precision,
         parts=parts_of(recipe, models),
         grid=encoder.contract.grid if encoder is not None else None,
@@ -95,12 +95,14 @@ class _Job:
     samples: Samples
     loaded: LoadedFrom
     gpus: int
+    micro: int
 
     def __post_init__(self) -> None:
         self.sizes = memory_.sizes_of(self.models)
-        self.student_shape, self.teacher_shape = largest_step(self.recipe, self.samples, self.models, self.gpus)
-        micro = micro_batch(self.recipe, self.gpus)
-        self.micro_batches = self.recipe.training.batch_size // (micro * self.gpus)
+        self.student_shape, self.teacher_shape = largest_step(
+            self.recipe, self.samples, self.models, self.gpus, self.micro
+        )
+        self.micro_batches = self.recipe.training.batch_size // (self.micro * self.gpus)
 
     @property
     def vocabulary(self) -> VocabularyPlan | None:

@@ -10,7 +10,8 @@ from statistics import median
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import BadSampleError, Pair, Pairer, Record, StepOrder, read_records
 from taid_vlm.data.images import image_size
-from taid_vlm.data.pairing import MismatchedAnswerError, Side, check_mismatches
+from taid_vlm.data.pairing import Side
+from taid_vlm.data.screening import Screening, refuse_pictures
 from taid_vlm.models.processor import Processor
 from taid_vlm.planning.fake import BatchShape
 from taid_vlm.planning.models import Models
@@ -62,8 +63,7 @@ def sample_records(recipe: Recipe, models: Models, most: int = SAMPLE) -> Sample
         other = read_records(recipe.data.validation, recipe.seed) if recipe.data.validation else []
     except UserError as error:
         return _estimate(recipe, models, str(error))
-    if recipe.student.vision_encoder is None and any(record.images for record in train):
-        raise UserError("the data has pictures, but the student has no vision encoder; add one or choose text data")
+    refuse_pictures(train, recipe.student.vision_encoder is not None)
     chosen, note = train, ""
     if len(train) > most:
         chosen = random.Random(recipe.seed).sample(train, most)
@@ -87,20 +87,11 @@ def _decoded_bytes(pictures: list[Path], seed: int) -> int:
 def _rendered(recipe: Recipe, models: Models, records: Sequence[Record]) -> tuple[list[Pair], int]:
     teacher = models.teacher.processor if models.teacher is not None else None
     pairer = Pairer(models.processor, teacher, recipe.data.max_length)
-    pairs, mismatches, bad = [], [], 0
-    for record in records:
-        try:
-            pairs.append(pairer.pair(record))
-        except MismatchedAnswerError as error:
-            mismatches.append(str(error))
-        except BadSampleError as error:
-            bad += 1
-            if recipe.data.on_bad_sample != "skip":
-                raise UserError(f"{error}; repair it, or set data.on_bad_sample: skip") from error
-    check_mismatches(mismatches, len(records))
+    screening = Screening(pairer, recipe.data.on_bad_sample == "skip")
+    pairs = [pair for _, pair in screening.usable(records)]
     if not pairs:
         raise UserError("no sample is left to train on; every one was skipped")
-    return pairs, bad + len(mismatches)
+    return pairs, len(screening.bad) + len(screening.mismatches)
 
 
 def _estimate(recipe: Recipe, models: Models, why: str) -> Samples:
@@ -126,14 +117,15 @@ def micro_batch(recipe: Recipe, world: int) -> int:
         UserError: the batch cannot be dealt to so many processes.
     """
     training = recipe.training
-    micro = training.micro_batch_size or max(1, training.batch_size // world)
+    micro = training.samples_per_forward(world)
     StepOrder(1, training.batch_size, micro, 0, 0, 0, 0, world)  # refuses what does not divide
     return micro
 
 
-def largest_step(recipe: Recipe, samples: Samples, models: Models, world: int) -> tuple[BatchShape, BatchShape | None]:
-    """The student's and the teacher's side of the largest micro-batch that the first process meets."""
-    micro = micro_batch(recipe, world)
+def largest_step(
+    recipe: Recipe, samples: Samples, models: Models, world: int, micro: int
+) -> tuple[BatchShape, BatchShape | None]:
+    """The student's and the teacher's side of the largest micro-batch, of ``micro`` samples, that the first process meets."""
     steps = min(recipe.training.steps, STEPS)
     order = StepOrder(len(samples.pairs), recipe.training.batch_size, micro, recipe.seed, 0, steps, 0, world)
     return largest([[samples.pairs[i] for i in some] for some in order], models)

@@ -1,6 +1,6 @@
 """The schema of a recipe: every key, its type, its default and what it means."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -122,6 +122,17 @@ class LossConfig(Strict):
         return self
 
     @property
+    def objective(self) -> dict[str, Any]:
+        """Keyword arguments of ``LossSpec.of``."""
+        named = self.model_dump(include={"name", "kd_weight", "ce_weight", "divergence", "semantics"})
+        return named | self.options
+
+    @property
+    def clock(self) -> dict[str, Any]:
+        """Keyword arguments of ``TAIDClock``, but for the number of steps."""
+        return self.model_dump(include={"schedule", "t_start", "t_end", "alpha", "alpha_total", "beta"})
+
+    @property
     def clock_signal(self) -> str:
         """The name of the figure that drives t."""
         usual = "cross_entropy" if self.semantics == "reference" else "kl"
@@ -155,6 +166,10 @@ class TrainingSpec(Strict):
         ["tensorboard"], description="accelerate trackers by name: tensorboard, wandb, mlflow, trackio, ..."
     )
     max_skipped: int = Field(10, ge=1, description="stop after so many non-finite steps in a row")
+
+    def samples_per_forward(self, processes: int) -> int:
+        """Samples of a micro-batch of one process."""
+        return self.micro_batch_size or max(1, self.batch_size // processes)
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> "TrainingSpec":

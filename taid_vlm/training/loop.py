@@ -116,7 +116,7 @@ class _Run:
 
     def _loader(self) -> Any:
         training, world = self.recipe.training, self.accelerator.num_processes
-        micro = training.micro_batch_size or max(1, training.batch_size // world)
+        micro = training.samples_per_forward(world)
         order = StepOrder(
             len(self.setup.train),
             training.batch_size,

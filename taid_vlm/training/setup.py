@@ -11,15 +11,14 @@ from rich.progress import Progress
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import PairedBatch, Pairer, PreparedRecords, Record, read_records
-from taid_vlm.data.pairing import MismatchedAnswerError, check_mismatches
-from taid_vlm.data.record import BadSampleError
+from taid_vlm.data.screening import Screening, refuse_pictures
 from taid_vlm.losses import LossSpec, TAIDClock
 from taid_vlm.models.assemble import build_student
 from taid_vlm.models.processor import Processor
 from taid_vlm.models.student import Student
 from taid_vlm.models.teacher import Teacher, teacher_from_language_model, teacher_from_saved
 from taid_vlm.models.vocabulary import shared_vocabulary
-from taid_vlm.recipe.schema import LossConfig, Recipe, TeacherSpec
+from taid_vlm.recipe.schema import Recipe, TeacherSpec
 from taid_vlm.training.features import FeatureStore
 from taid_vlm.training.inputs import model_inputs
 from taid_vlm.training.teacher_cache import TeacherCache, autocast
@@ -63,8 +62,8 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
     Raises:
         UserError: anything in the recipe, the data or the models that cannot work.
     """
-    spec = _spec(recipe.loss)
-    clock = _clock(recipe)
+    spec = LossSpec.of(**recipe.loss.objective)
+    clock = TAIDClock(recipe.training.steps, **recipe.loss.clock)
     if spec.name == "taid":
         for warning in clock.warnings():
             say(f"note: {warning}")
@@ -95,30 +94,6 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
     )
 
 
-def _spec(loss: LossConfig) -> LossSpec:
-    return LossSpec.of(
-        loss.name,
-        loss.kd_weight,
-        loss.ce_weight,
-        divergence=loss.divergence,
-        semantics=loss.semantics,
-        **loss.options,
-    )
-
-
-def _clock(recipe: Recipe) -> TAIDClock:
-    loss = recipe.loss
-    return TAIDClock(
-        recipe.training.steps,
-        schedule=loss.schedule,
-        t_start=loss.t_start,
-        t_end=loss.t_end,
-        alpha=loss.alpha,
-        alpha_total=loss.alpha_total,
-        beta=loss.beta,
-    )
-
-
 def _teacher(spec: TeacherSpec) -> Teacher:
     if spec.checkpoint is not None:
         return teacher_from_saved(spec.checkpoint)
@@ -130,23 +105,15 @@ def _prepared(
     recipe: Recipe, records: list[Record], processor: Processor, teacher: Teacher | None, say: Say
 ) -> PreparedRecords:
     """Check every sample's words once, before anything is trained on."""
-    if recipe.student.vision_encoder is None and any(record.images for record in records):
-        raise UserError("the data has pictures, but the student has no vision encoder; add one or choose text data")
+    refuse_pictures(records, recipe.student.vision_encoder is not None)
     pairer = Pairer(processor, teacher.processor if teacher else None, recipe.data.max_length)
     skip = recipe.data.on_bad_sample == "skip"
-    good, bad, mismatches = [], [], []
-    for record in records:
-        try:
-            pairer.pair(record)
-            good.append(record)
-        except MismatchedAnswerError as error:
-            mismatches.append(str(error))
-        except BadSampleError as error:
-            bad.append(str(error))
-            if not skip:
-                raise UserError(f"{error}; repair it, or set data.on_bad_sample: skip") from error
-    check_mismatches(mismatches, len(records))
-    for kind, dropped in (("cannot be used", bad), ("differ between teacher and student", mismatches)):
+    screening = Screening(pairer, skip)
+    good = [record for record, _ in screening.usable(records)]
+    for kind, dropped in (
+        ("cannot be used", screening.bad),
+        ("differ between teacher and student", screening.mismatches),
+    ):
         if dropped:
             say(f"{len(dropped)} of {len(records)} samples {kind} and are skipped; the first: {dropped[0]}")
     if not good:
