@@ -52,6 +52,7 @@ class Rows:
 
     Attributes:
         log_q, q, log_p, p: [n, V] of at least fp32, contiguous, finite logarithms.
+        unshifted_log_p: [n, V] the memory of log_p, which is still to be lowered by ``shift`` [n, 1], if that is given.
         gradient: [n, V], where a closed form leaves dD/dz. It may be the memory of ``log_q``.
         labels: [n] token ids; -1 where the label lies outside these V columns.
         student_written: [n] booleans, or None: which rows come from answers that the student wrote.
@@ -60,7 +61,7 @@ class Rows:
 
     log_q: Tensor
     q: Tensor
-    log_p: Tensor
+    unshifted_log_p: Tensor
     p: Tensor
     gradient: Tensor
     scratch: Scratch
@@ -68,8 +69,17 @@ class Rows:
     student_written: Tensor | None = None
     temperature: Tensor | None = None
     temperature_slope: Tensor | None = None
+    shift: Tensor | None = None
     _log_ratio: Tensor | None = None
     _forward_kl: Tensor | None = None
+
+    @property
+    def log_p(self) -> Tensor:
+        """log p, lowered by ``shift`` where a form asks for it first."""
+        if self.shift is not None:
+            self.unshifted_log_p.sub_(self.shift)
+            self.shift = None
+        return self.unshifted_log_p
 
     @property
     def log_ratio(self) -> Tensor:
@@ -95,16 +105,22 @@ class Rows:
 
     def with_(self, **changes: Any) -> "Rows":
         """The same rows with other distributions."""
+        if "unshifted_log_p" not in changes:
+            _ = self.log_p  # lowered now, or each of the two would lower the memory that they share
         kept = {name: value for name, value in vars(self).items() if name not in ("_log_ratio", "_forward_kl")}
         return Rows(**{**kept, **changes})
 
-    def towards(self, t: float) -> "Rows":
-        """The same student before TAID's target p_t = softmax((1 - t) log q + t log p), held fixed."""
-        if t == 1:
-            return self
-        target = torch.add(self.log_q, self.log_ratio, alpha=t, out=self.new())
-        log_p, p = log_softmax_(target, self.new())
-        return self.with_(log_p=log_p, p=p)
+    def towards(self, t: float) -> tuple["Rows", Tensor]:
+        """The same student before TAID's target p_t = softmax((1 - t) log q + t log p), held fixed; entropy of p_t, [].
+
+        With d = log p - log q, m = log q + t d and its logsumexp l, log p_t is m - l. So KL(p_t || q) is t E[d] - l and
+        the entropy l - E[m], expectations under p_t, and no pass over memory lowers m by l unless a form asks.
+        """
+        target, p = torch.add(self.log_q, self.log_ratio, alpha=t, out=self.new()), self.new()
+        lse_n1 = softmax_into(target, p, target.amax(dim=-1, keepdim=True))
+        entropy = lse_n1.sum() - inner(p, target)
+        forward_kl = self.dot(p, self.log_ratio).mul_(t).sub_(lse_n1.squeeze(-1))
+        return self.with_(unshifted_log_p=target, shift=lse_n1, p=p, _forward_kl=forward_kl), entropy
 
     def keep_slope(self, slope: Tensor) -> None:
         """gradient = q * (slope - sum q slope), for slope = dD/dq up to a constant of each row."""
@@ -115,6 +131,11 @@ class Rows:
         """gradient = slope - q * sum slope, for slope = dD/dlog q."""
         total_n1 = slope.sum(dim=-1, keepdim=True)
         torch.sub(slope, torch.mul(self.q, total_n1, out=self.new()), out=self.gradient)
+
+
+def inner(left_nV: Tensor, right_nV: Tensor) -> Tensor:
+    """sum of left * right over all rows and columns, contiguous both."""
+    return torch.dot(left_nV.view(-1), right_nV.view(-1))
 
 
 def largest(values_nV: Tensor) -> tuple[Tensor, Tensor]:

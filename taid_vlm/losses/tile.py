@@ -12,7 +12,7 @@ from torch import Tensor
 from taid_vlm.losses.columns import Columns, Products
 from taid_vlm.losses.inputs import LossInputs
 from taid_vlm.losses.plain import RowLogits, row_values, weighted
-from taid_vlm.losses.rows import Rows, Scratch, largest, softmax_into
+from taid_vlm.losses.rows import Rows, Scratch, inner, largest, softmax_into
 
 
 def sum_names(inputs: LossInputs) -> list[str]:
@@ -62,12 +62,12 @@ class Tile:
         log_q = student.sub_(lse_n1)
         gradient = log_q if shared.product.dtype == self.dtype else self.scratch.take(n)
         rows = Rows(log_q, q, log_q, q, gradient, self.scratch, labels_n.where(labels_n < columns, -1))
-        entropy = telling = -_inner(q, log_q)
+        entropy = telling = -inner(q, log_q)
         if teacher is not None:
             p = self.scratch.take(n)
             teacher_lse_n1 = softmax_into(teacher, p, teacher_top_n1, place_n1)
-            rows = rows.with_(log_p=teacher.sub_(teacher_lse_n1), p=p)
-            telling = rows.forward_kl.sum()
+            rows = rows.with_(unshifted_log_p=teacher.sub_(teacher_lse_n1), p=p)
+            telling = inner(p, rows.log_ratio)
         # 0 * -inf is NaN: whichever logit is not finite, neither is this figure.
         if not telling.isfinite():
             student.add_(lse_n1)
@@ -86,15 +86,15 @@ class Tile:
         self, rows: Rows, kl_teacher: Tensor, student_entropy: Tensor, agreement: Tensor, which: slice
     ) -> list[Tensor]:
         """Figures that need the teacher, with the gradient of the divergence left in ``rows.gradient``."""
-        teacher_entropy = -_inner(rows.p, rows.log_p)
+        teacher_entropy = -inner(rows.p, rows.log_p)
         t = self.inputs.t
-        target = rows.towards(t) if t else rows.with_(log_p=rows.log_q, p=rows.q)
-        if t == 1:
-            kl_target, target_entropy = kl_teacher, teacher_entropy
-        elif t == 0:
-            kl_target, target_entropy = torch.zeros_like(kl_teacher), student_entropy
+        if t == 0:
+            target, kl_target, target_entropy = rows, torch.zeros_like(kl_teacher), student_entropy
+        elif t == 1:
+            target, kl_target, target_entropy = rows, kl_teacher, teacher_entropy
         else:
-            kl_target, target_entropy = target.forward_kl.sum(), -_inner(target.p, target.log_p)
+            target, target_entropy = rows.towards(t)
+            kl_target = target.forward_kl.sum()
         figures = [kl_target, kl_target + target_entropy, kl_teacher, teacher_entropy, agreement]
         if not self.spec.kd_weight:
             return figures
@@ -173,8 +173,3 @@ class _OwnLabels:
             rest = self.rest.logits.exp_().mul_(weight)
             rest.scatter_add_(-1, self.rest_place_n1, -weight * (~self.inside_n1).to(rest.dtype))
         gradient.scatter_add_(-1, self.place_n1, -weight * self.inside_n1.to(gradient.dtype))
-
-
-def _inner(left: Tensor, right: Tensor) -> Tensor:
-    """sum of left * right over all rows and columns, contiguous both."""
-    return torch.dot(left.view(-1), right.view(-1))
