@@ -1,13 +1,13 @@
 """From pairs to padded tensors."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from taid_vlm.data.pairing import Pair, Side
+from taid_vlm.data.pictures import Picture
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class PairedBatch:
 
     Attributes:
         pictures: decoded pictures in order, empty when their features are known already.
-        picture_paths: their files, the keys of cached features.
+        picture_keys: what they were read from, the keys of cached features.
         dropped: samples that should have been here and could not be used.
     """
 
@@ -34,7 +34,7 @@ class PairedBatch:
     student: PaddedSide
     teacher: PaddedSide | None
     pictures: list[Image.Image]
-    picture_paths: list[Path]
+    picture_keys: list[Picture]
     dropped: list[str]
 
 
@@ -48,7 +48,7 @@ def collate(pairs: list[Pair], pictures: list[Image.Image], pad_id: int, dropped
         student=pad_sides([pair.student for pair in pairs], pad_id),
         teacher=teacher,
         pictures=pictures,
-        picture_paths=[path for pair in pairs for path in pair.images],
+        picture_keys=[path for pair in pairs for path in pair.images],
         dropped=dropped,
     )
 

@@ -4,10 +4,11 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import BinaryIO
 
 from PIL import ExifTags, Image, ImageOps
 
+from taid_vlm.data.pictures import Picture, open_stream
 from taid_vlm.data.record import BadSampleError
 
 MAX_PIXELS = 100_000_000
@@ -15,62 +16,61 @@ MAX_PIXELS = 100_000_000
 HEADER_SAYS_ALL = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(picture: Picture) -> Image.Image:
     """Decode a picture completely, upright (EXIF), as 8-bit RGB; transparency becomes white, the first frame counts.
 
     Raises:
         BadSampleError: missing, truncated, not a picture, or larger than 100 megapixels.
     """
-    with _opened(path) as image:
+    with _opened(picture) as (image, _):
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image))
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(picture: Picture) -> tuple[int, int]:
     """(width, height) of what :func:`open_image` gives, from the file's header where that says it.
 
     Raises:
         BadSampleError: missing, not a picture, or larger than 100 megapixels. What is broken further on shows when it is opened.
     """
-    with _opened(path) as image:
-        if image.format in HEADER_SAYS_ALL and not (image.format == "PNG" and _png_has_late_chunks(path)):
+    with _opened(picture) as (image, stream):
+        if image.format in HEADER_SAYS_ALL and not (image.format == "PNG" and _png_has_late_chunks(stream)):
             # Not getexif() of the format's own class: that of PNG decodes all pixels, in search of late chunks.
             turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
-    return open_image(path).size
+    return open_image(picture).size
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(picture: Picture) -> Iterator[tuple[Image.Image, BinaryIO]]:
     try:
         with warnings.catch_warnings():
             # Pillow warns at 89 megapixels and refuses at twice that; the limit here is ours.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with open_stream(picture) as stream, Image.open(stream) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise BadSampleError(
-                        f"picture {path} has {image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}"
+                        f"picture {picture} has {image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}"
                     )
-                yield image
+                yield image, stream
     except FileNotFoundError as error:
-        raise BadSampleError(f"picture not found: {path}") from error
+        raise BadSampleError(f"picture not found: {picture}") from error
     except BadSampleError:
         raise
     except Exception as error:  # decoders raise many types: OSError, SyntaxError, ValueError, struct.error, ...
-        raise BadSampleError(f"picture cannot be read: {path} ({str(error) or type(error).__name__})") from error
+        raise BadSampleError(f"picture cannot be read: {picture} ({str(error) or type(error).__name__})") from error
 
 
-def _png_has_late_chunks(path: Path) -> bool:
+def _png_has_late_chunks(file: BinaryIO) -> bool:
     # The orientation may stand behind the pixels. Their chunks are skipped, not read.
-    with path.open("rb") as file:
-        file.seek(8)
-        seen_pixels = False
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if seen_pixels and kind not in (b"IDAT", b"fdAT", b"fcTL", b"IEND"):
-                return True
-            seen_pixels = seen_pixels or kind == b"IDAT"
-            file.seek(length + 4, 1)
+    file.seek(8)
+    seen_pixels = False
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if seen_pixels and kind not in (b"IDAT", b"fdAT", b"fcTL", b"IEND"):
+            return True
+        seen_pixels = seen_pixels or kind == b"IDAT"
+        file.seek(length + 4, 1)
     return False
 
 

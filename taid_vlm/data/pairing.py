@@ -5,11 +5,11 @@ then do their logits at the rows before these ids speak of the same choice.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data.images import image_size
+from taid_vlm.data.pictures import Picture
 from taid_vlm.data.record import BadSampleError, Record
 
 
@@ -49,7 +49,7 @@ class Pair:
     labels: list[int]
     student: Side
     teacher: Side | None
-    images: tuple[Path, ...]
+    images: tuple[Picture, ...]
 
 
 class Pairer:

@@ -3,10 +3,10 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.data.pictures import Picture
 
 
 class BadSampleError(UserError):
@@ -20,12 +20,12 @@ class Record:
     Attributes:
         id: names the sample in messages and caches.
         messages: ``{"role", "content"}``; user content is text or a list of image and text parts.
-        images: picture files, in the order of the image parts.
+        images: pictures, in the order of the image parts.
     """
 
     id: str
     messages: list[dict[str, Any]]
-    images: tuple[Path, ...] = ()
+    images: tuple[Picture, ...] = ()
 
     def check(self) -> None:
         """Raise :class:`BadSampleError` when the conversation teaches nothing or its pictures do not add up."""

@@ -4,13 +4,13 @@ import random
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import BadSampleError, Pair, Pairer, Record, StepOrder, read_records
 from taid_vlm.data.images import image_size
 from taid_vlm.data.pairing import Side
+from taid_vlm.data.pictures import Picture
 from taid_vlm.data.screening import Screening, refuse_pictures
 from taid_vlm.models.processor import Processor
 from taid_vlm.planning.fake import BatchShape
@@ -75,7 +75,7 @@ def sample_records(recipe: Recipe, models: Models, most: int = SAMPLE) -> Sample
     )
 
 
-def _decoded_bytes(pictures: list[Path], seed: int) -> int:
+def _decoded_bytes(pictures: list[Picture], seed: int) -> int:
     sizes = []
     for path in random.Random(seed).sample(pictures, min(len(pictures), PICTURES)):
         with suppress(BadSampleError):

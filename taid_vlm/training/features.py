@@ -1,13 +1,13 @@
 """Features of a frozen vision encoder, computed once for each picture."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data.images import open_image
+from taid_vlm.data.pictures import Picture
 from taid_vlm.data.record import BadSampleError
 from taid_vlm.models.fingerprint import weights_digest
 from taid_vlm.models.images import to_pixel_values
@@ -26,8 +26,8 @@ class FeatureStore:
 
     def __init__(self, spec: VisionEncoderSpec, images: ImagesSpec = ImagesSpec()) -> None:
         self.spec, self.images = spec, images
-        self._features: dict[Path, Tensor] = {}
-        self.bad: dict[Path, str] = {}
+        self._features: dict[Picture, Tensor] = {}
+        self.bad: dict[Picture, str] = {}
         self._weights: str | None = None  # of the encoder; unknown until it is first used
 
     def fits(self, spec: VisionEncoderSpec | None, encoder: VisionEncoder | None, images: ImagesSpec) -> bool:
@@ -41,7 +41,7 @@ class FeatureStore:
     def add(
         self,
         encoder: VisionEncoder,
-        pictures: Iterable[Path],
+        pictures: Iterable[Picture],
         skip_bad: bool,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -77,12 +77,12 @@ class FeatureStore:
             if progress is not None:
                 progress(min(start + BATCH, len(todo)), len(todo))
 
-    def take(self, pictures: list[Path]) -> Tensor:
+    def take(self, pictures: list[Picture]) -> Tensor:
         """Features ``[T, N, C]`` of all tiles of some pictures, in order."""
         if not pictures:
             return torch.zeros(0, 1, 1)
         return torch.cat([self._features[path] for path in pictures])
 
-    def tiles(self, pictures: list[Path]) -> tuple[int, ...]:
+    def tiles(self, pictures: list[Picture]) -> tuple[int, ...]:
         """How many tiles each of some pictures has."""
         return tuple(len(self._features[path]) for path in pictures)

@@ -11,7 +11,7 @@ def model_inputs(batch: PairedBatch, side: PaddedSide, processor: Processor, sto
     features = pixels = None
     tiles: tuple[int, ...] = ()
     if store is not None:
-        features, tiles = store.take(batch.picture_paths), store.tiles(batch.picture_paths)
+        features, tiles = store.take(batch.picture_keys), store.tiles(batch.picture_keys)
     elif batch.pictures and processor.images is not None:
         pixels = processor.pixel_values(batch.pictures)
         tiles = tuple(processor.tiles_per_image(picture.size) for picture in batch.pictures)

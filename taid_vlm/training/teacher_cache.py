@@ -17,6 +17,7 @@ from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import require_space, sha256_of, write_atomic
 from taid_vlm.data.batches import PreparedRecords, make_loader
+from taid_vlm.data.pictures import Picture
 from taid_vlm.data.record import Record
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.training.features import FeatureStore
@@ -39,7 +40,7 @@ class TeacherCache:
         name = hashlib.sha256(f"{FORMAT} {teacher.fingerprint} {dtype} {precision}".encode()).hexdigest()[:24]
         self.folder = cache_folder() / "teacher" / name
         self._states: dict[str, Tensor] = {}
-        self._pictures: dict[Path, str] = {}
+        self._pictures: dict[Picture, str] = {}
 
     def fill(
         self, prepared: PreparedRecords, store: FeatureStore | None, progress: Callable[[int, int], None] | None = None
@@ -94,8 +95,7 @@ class TeacherCache:
         digest = hashlib.sha256(record.text_digest().encode())
         for path in record.images:
             if path not in self._pictures:
-                data = path.read_bytes() if path.is_file() else b""
-                self._pictures[path] = hashlib.sha256(data).hexdigest()
+                self._pictures[path] = hashlib.sha256(_bytes_of(path)).hexdigest()
             digest.update(self._pictures[path].encode())
         return digest.hexdigest()
 
@@ -109,6 +109,13 @@ class TeacherCache:
             raise UserError(
                 f"the teacher cache is damaged: {file} ({error}); delete the file, it will be computed again"
             ) from error
+
+
+def _bytes_of(picture: Picture) -> bytes:
+    try:
+        return picture.read_bytes()
+    except OSError:  # judged when it is opened
+        return b""
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -26,7 +26,7 @@ def test_rows_point_before_their_labels_on_both_sides() -> None:
     for side in (batch.student, batch.teacher):
         assert side.input_ids.flatten()[side.rows + 1].tolist() == batch.labels.tolist()
     assert (batch.ids, batch.dropped) == (["short", "long"], ["gone"])
-    assert batch.picture_paths == [Path("short.png"), Path("long.png")]
+    assert batch.picture_keys == [Path("short.png"), Path("long.png")]
 
 
 def test_padding_is_on_the_right_and_never_attended() -> None:
