@@ -42,7 +42,7 @@ def main() -> None:
     vocabularies = arguments.vocabularies or size["vocabularies"]
     report: dict[str, Any] = {"hardware": hardware(arguments.device), "size": size, "rounds": arguments.rounds}
     report["by_vocabulary"] = {v: _compare(size, v, arguments) for v in vocabularies}
-    report["by_rows"] = _by_rows(size, vocabularies[0], arguments)
+    report["by_rows"] = {} if arguments.no_rows else _by_rows(size, vocabularies[0], arguments)
     names = LOSS_NAMES if arguments.losses == "all" else [name for name in arguments.losses.split(",") if name]
     if names:
         report["by_loss"] = _by_loss(size, vocabularies[0], arguments, list(names))
@@ -57,6 +57,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds after one that warms up")
     parser.add_argument("--vocabularies", type=int, nargs="*", help="instead of those of the device")
+    parser.add_argument(
+        "--peers", nargs="*", choices=list(PEERS), default=list(PEERS), help="only these beside our own"
+    )
+    parser.add_argument("--no-rows", action="store_true", help="leave out the table by number of rows")
     parser.add_argument("--losses", default="", help="names of losses for a table of their own, or all")
     parser.add_argument("--quick", action="store_true", help="a size of no meaning, to see that it runs")
     parser.add_argument("--out", type=Path, default=None, help="JSON file; benchmarks/results/loss-DEVICE.json")
@@ -72,7 +76,7 @@ def _compare(size: dict[str, Any], vocabulary: int, arguments: argparse.Namespac
     case = _case(size, size["rows"], vocabulary, arguments.device)
     losses: dict[str, Loss] = {}
     absent: dict[str, str] = {}
-    for name, make in {**OURS, **PEERS}.items():
+    for name, make in (OURS | {name: PEERS[name] for name in arguments.peers}).items():
         try:
             losses[name] = make()
             losses[name](case).backward()  # what is compiled is compiled now

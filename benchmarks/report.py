@@ -38,10 +38,8 @@ def print_report(report: dict[str, Any]) -> None:
     print(f"forward and backward, medians of {report['rounds']} rounds; memory beyond inputs and gradients")
     for vocabulary, result in report["by_vocabulary"].items():
         _print_comparison(vocabulary, result)
-    print("\nTAID, fused, by rows\n\n| rows | ms | ms per 1,000 rows | extra MB |\n|---|---|---|---|")
-    for rows, result in report["by_rows"].items():
-        ms = 1e3 * result["seconds"]["median"]
-        print(f"| {rows} | {ms:.1f} | {1e3 * ms / rows:.1f} | {result['extra_bytes'] / 1e6:.1f} |")
+    if report["by_rows"]:
+        _print_by_rows(report["by_rows"])
     if "by_loss" in report:
         floor = report["by_loss"][FLOOR]["median"]
         print("\nEvery loss, fused\n\n| loss | ms | over the four products |\n|---|---|---|")
@@ -52,6 +50,13 @@ def print_report(report: dict[str, Any]) -> None:
         measured = "-" if row["measured"] is None else f"{row['measured']:.3g}"
         verdict = {True: "met", False: "missed", None: "not run"}[row["met"]]
         print(f"| {row['target']} | {row['vocabulary']} | {row['limit']:g} | {measured} | {verdict} |")
+
+
+def _print_by_rows(by_rows: dict[int, Any]) -> None:
+    print("\nTAID, fused, by rows\n\n| rows | ms | ms per 1,000 rows | extra MB |\n|---|---|---|---|")
+    for rows, result in by_rows.items():
+        ms = 1e3 * result["seconds"]["median"]
+        print(f"| {rows} | {ms:.1f} | {1e3 * ms / rows:.1f} | {result['extra_bytes'] / 1e6:.1f} |")
 
 
 def _print_comparison(vocabulary: int, result: dict[str, Any]) -> None:

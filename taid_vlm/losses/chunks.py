@@ -15,9 +15,9 @@ from taid_vlm.losses.plain import weighted
 from taid_vlm.losses.tile import Tile, sum_names
 from taid_vlm.losses.triton_tile import TritonTile
 
-# Measured on two CPUs: from 1 to 4 MiB per buffer of a tile the time is flat, beyond it the cache is left. On a GPU a
-# tile is one kernel launch per pass, and needs to be large.
-TILE_BYTES = {"cpu": 2 * 2**20}
+# Measured with two threads: from 1 to 4 MiB per buffer of a tile the time is flat, beyond it the cache is left, of which
+# every core has its own. On a GPU a tile is one kernel launch per pass, and needs to be large.
+TILE_BYTES_PER_THREAD = 2**20
 TILE_BYTES_ELSEWHERE = 64 * 2**20
 # Buffers of a tile that the greediest closed form takes.
 TILE_BUFFERS = 12
@@ -76,12 +76,15 @@ def usual_bytes(inputs: LossInputs) -> int:
 
 def plan(inputs: LossInputs, compute: torch.dtype, chunk_bytes: int) -> tuple[int, int]:
     """Rows of a chunk and rows of a tile, at least one each, that keep within ``chunk_bytes``."""
-    per_buffer = min(
-        TILE_BYTES.get(inputs.student.hidden.device.type, TILE_BYTES_ELSEWHERE),
-        int(chunk_bytes * TILE_SHARE) // TILE_BUFFERS,
-    )
-    logits_bytes = torch.promote_types(compute, torch.float32).itemsize
-    tile_rows = max(1, per_buffer // (logits_bytes * inputs.vocabulary))
+    row_bytes = torch.promote_types(compute, torch.float32).itemsize * inputs.vocabulary
+    most = max(1, int(chunk_bytes * TILE_SHARE) // TILE_BUFFERS // row_bytes)
+    tile_rows = TILE_BYTES_ELSEWHERE // row_bytes
+    if inputs.student.hidden.device.type == "cpu":
+        # Threads share out rows: with three rows one of two threads would wait half of the time.
+        threads = torch.get_num_threads()
+        tile_rows = max(1, round(TILE_BYTES_PER_THREAD / row_bytes)) * threads
+        most -= most % threads if most > threads else 0
+    tile_rows = max(1, min(tile_rows, most))
     chunk_rows = plan_chunk(inputs, compute, int(chunk_bytes * (1 - TILE_SHARE)))
     return chunk_rows, min(tile_rows, chunk_rows)
 

@@ -28,7 +28,7 @@ class VisionEncoderSpec(Strict):
         description="how a weight file is matched to the model: by parameter names, or by order (all shapes must agree)",
     )
     image_size: int = Field(description="side of the square input in pixels", ge=8, le=4096)
-    interpolation: Literal["bilinear", "bicubic", "nearest"] | None = Field(
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] | None = Field(
         None, description="resampling filter; the encoder's own when left out"
     )
     feature: Literal["normed"] | Annotated[int, Field(le=-1)] = Field(
