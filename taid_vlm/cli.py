@@ -63,6 +63,25 @@ def plan(
     print(json.dumps(made.to_json(), indent=2)) if as_json else show(made)
 
 
+@app.command()
+def preview(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or name of a shipped recipe such as quickstart/taid")],
+    overrides: Overrides = None,
+    samples: Annotated[int, typer.Option(min=0, help="how many are shown")] = 5,
+    seed: Annotated[int | None, typer.Option(help="draw the samples with it; the first ones when left out")] = None,
+    scan: Annotated[bool, typer.Option("--scan", help="figures of all records, not of 2,000")] = False,
+    html: Annotated[Path | None, typer.Option(help="also write a page, with pictures and their tiles")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
+) -> None:
+    """Show samples as both models will see them: tiles, tokens, supervised answers; lengths, and what is left out and why."""
+    from taid_vlm.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from taid_vlm.preview import preview_recipe  # imports torch, which a mistake in the recipe need not wait for
+
+    preview_recipe(loaded, recipe, samples=samples, seed=seed, scan=scan, html=html, as_json=as_json)
+
+
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Argument(help="folder of a student or of a transformers checkpoint, or a hub id")],

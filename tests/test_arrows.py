@@ -16,6 +16,7 @@ ALLOWED = {
     "export": {"common", "models"},
     "report": {"common", "recipe", "losses"},
     "planning": {"common", "recipe", "models", "losses", "data", "export"},
+    "preview": {"common", "recipe", "models", "losses", "data", "planning.models"},
 }
 
 

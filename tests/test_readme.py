@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from taid_vlm.common.assets import ASSETS, asset_path, cache_folder
 from taid_vlm.recipe import dump_recipe, load_recipe, recipes_folder
+from taid_vlm.recipe.schema import DataSpec
+from taid_vlm_eval.answers import read_answers
 
 pytestmark = [pytest.mark.assets, pytest.mark.slow]
 ROOT = Path(__file__).parents[1]
@@ -66,6 +69,10 @@ def test_every_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert done.returncode == 0, f"{command}: {done.stderr[-2000:]}"
         ran.append(words[0])
     assert {"train", "eval", "chat", "quickstart", "export", "recipes"} <= set(ran)
+    answers = [tmp_path / "evaluation" / f"taid--{kind}" / "easy_vqa.answers.jsonl" for kind in ("student", "export")]
+    own, stock = (read_answers(file)[1] for file in answers)
+    assert len(own) == 8
+    assert own == stock
     language = tmp_path / "runs" / "language"
     assert "kl_to_teacher" in (language / "metrics.jsonl").read_text()
     assert json.loads((language / "evaluation" / "chatterbot.result.json").read_text())["metric"] == "rouge_l"
@@ -85,3 +92,8 @@ def lay_a_trained_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     about = {"recipe": dump_recipe(load_recipe("quickstart/teacher")), "precision": "fp32"}
     (run / "run.json").write_text(json.dumps(about))
     monkeypatch.setenv("TAID_VLM_CACHE", str(cache))
+
+
+def test_the_data_section_is_a_data_spec() -> None:
+    section = (ROOT / "README.md").read_text().split("## Data and teachers")[1].split("```yaml")[1].split("```")[0]
+    DataSpec.model_validate(yaml.safe_load(section)["data"])

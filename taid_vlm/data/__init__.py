@@ -1,6 +1,6 @@
 """Data: sources of conversations, rendering for both models, pairing of answer rows, batches."""
 
-from taid_vlm.data.batches import PreparedRecords, StepOrder, make_loader
+from taid_vlm.data.batches import Join, PreparedRecords, StepOrder, make_loader
 from taid_vlm.data.collate import PairedBatch
 from taid_vlm.data.images import open_image
 from taid_vlm.data.pairing import Pair, Pairer
@@ -10,6 +10,7 @@ from taid_vlm.data.sources import SOURCES, read_records
 __all__ = [
     "SOURCES",
     "BadSampleError",
+    "Join",
     "Pair",
     "PairedBatch",
     "Pairer",

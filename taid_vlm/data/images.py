@@ -12,6 +12,7 @@ from taid_vlm.data.pictures import Picture, open_stream
 from taid_vlm.data.record import BadSampleError
 
 MAX_PIXELS = 100_000_000
+LONGEST_NAME = 400  # of a picture in a message; what a file says is a path may be anything
 # Formats whose size and orientation are known before any pixel is decoded.
 HEADER_SAYS_ALL = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
 
@@ -50,15 +51,25 @@ def _opened(picture: Picture) -> Iterator[tuple[Image.Image, BinaryIO]]:
             with open_stream(picture) as stream, Image.open(stream) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise BadSampleError(
-                        f"picture {picture} has {image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}"
+                        f"picture {_short(str(picture))} has {image.width} x {image.height} pixels; the limit is {MAX_PIXELS:,}",
+                        "picture too large",
                     )
                 yield image, stream
     except FileNotFoundError as error:
-        raise BadSampleError(f"picture not found: {picture}") from error
+        raise BadSampleError(f"picture not found: {_short(str(picture))}", "picture not found") from error
     except BadSampleError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which lies above ours
+        message = f"picture {_short(str(picture))} has too many pixels ({error}); the limit is {MAX_PIXELS:,}"
+        raise BadSampleError(message, "picture too large") from error
     except Exception as error:  # decoders raise many types: OSError, SyntaxError, ValueError, struct.error, ...
-        raise BadSampleError(f"picture cannot be read: {picture} ({str(error) or type(error).__name__})") from error
+        why = _short(str(error) or type(error).__name__)
+        message = f"picture cannot be read: {_short(str(picture))} ({why})"
+        raise BadSampleError(message, "broken picture") from error
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME // 2]}...{text[-LONGEST_NAME // 2 :]}"
 
 
 def _png_has_late_chunks(file: BinaryIO) -> bool:

@@ -147,7 +147,7 @@ def generation_config(parts: Parts) -> Any:
     from transformers import GenerationConfig
 
     tokenizer = parts.processor.tokenizer
-    end = tokenizer.eos_token_id
+    end = parts.processor.end_of_turn_id
     return GenerationConfig(eos_token_id=end, pad_token_id=end, bos_token_id=tokenizer.bos_token_id, do_sample=False)
 
 

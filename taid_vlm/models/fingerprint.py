@@ -2,14 +2,21 @@
 
 import hashlib
 import json
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from taid_vlm.models.processor import Processor
+
+class HasIdentity(Protocol):
+    """A processor that can say what decides its ids."""
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        ...
 
 
-def fingerprint(model: nn.Module, processor: Processor) -> str:
+def fingerprint(model: nn.Module, processor: HasIdentity) -> str:
     """Hash that changes with any weight, the template or the processing.
 
     The weights are read from the loaded model and not from its file: a student saved in its trained parts alone is

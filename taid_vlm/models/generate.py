@@ -53,7 +53,7 @@ def greedy_ids(
 ) -> Tensor:
     """Ids ``[B, new]`` of the greedy continuation of embedded prompts ``[B, L, H]``, padded on the left."""
     language_model: Any = student.language_model
-    end = processor.tokenizer.eos_token_id
+    end = processor.end_of_turn_id  # some families end a text, not a turn, with the tokenizer's EOS
     return language_model.generate(
         inputs_embeds=embeddings,
         attention_mask=attention_mask,
@@ -66,7 +66,7 @@ def greedy_ids(
 
 def _left_padded(prompts: list[list[int]], processor: Processor) -> ModelInputs:
     longest = max(len(ids) for ids in prompts)
-    input_ids = torch.full((len(prompts), longest), processor.tokenizer.eos_token_id)
+    input_ids = torch.full((len(prompts), longest), processor.end_of_turn_id)
     attention_mask = torch.zeros(len(prompts), longest, dtype=torch.long)
     for row, ids in enumerate(prompts):
         input_ids[row, longest - len(ids) :] = torch.tensor(ids)

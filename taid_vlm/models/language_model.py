@@ -121,6 +121,21 @@ def _converted_gguf(folder: Path, file_name: str) -> Path:
     return target
 
 
+def use_attention(model: Any, name: str) -> None:
+    """Compute attention as transformers' implementation ``name`` does.
+
+    Raises:
+        UserError: there is none of that name, or its package, its hardware or its support by the family is missing.
+    """
+    try:
+        model.set_attn_implementation(name)
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"training.attention: {name} cannot be used with {type(model).__name__}: {str(error).splitlines()[0]}. Set eager, or leave "
+            f"it out"
+        ) from error
+
+
 def backbone_of(model: Any) -> Any:
     """The language model without its head."""
     return model.base_model

@@ -1,25 +1,28 @@
-"""From a conversation to token ids and an answer mask: one rendering, one tokenisation.
+"""From a conversation to token ids and an answer mask.
 
-The chat template marks what the assistant says with a generation block; the mask comes from the character offsets of that one tokenisation.
 A picture is one placeholder token repeated as often as the projector gives tokens for all its tiles, with the markers of its style, written
 into the text before it is tokenised.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import groupby
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.errors import UserError
+from taid_vlm.models.chat_template import end_of_turn, template_text
+from taid_vlm.models.control_text import ControlText, special_tokens
 from taid_vlm.models.image_text import check_style, image_text, markers
 from taid_vlm.models.images import to_pixel_values
+from taid_vlm.models.rendering import Rendered, can_be_cut, render_text, tokenize
 from taid_vlm.models.specs import ImagesSpec
 from taid_vlm.models.tiling import Grid, Size, decides_pixels, grid_of, tiles_of
 from taid_vlm.models.vision_encoder import ImageInput
 
-TEMPLATES = Path(__file__).parent / "templates"
+ROLES = ("system", "user", "assistant")
+__all__ = ["ImageTokens", "Processor", "Rendered", "template_text"]
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,6 @@ class ImageTokens:
     spec: ImagesSpec = field(default_factory=ImagesSpec)
 
 
-@dataclass(frozen=True)
-class Rendered:
-    """Token ids of a conversation, and which of them the assistant says (end-of-turn token included)."""
-
-    ids: list[int]
-    answer_mask: list[bool]
-
-
 class Processor:
     """Tokenizer, chat template and image preprocessing of one model.
 
@@ -55,9 +50,12 @@ class Processor:
         template: the Jinja text of a chat template with ``{% generation %}`` blocks.
         images: None for a plain language model.
 
+    Attributes:
+        end_of_turn_id: the token with which an answer ends.
+
     Raises:
-        UserError: the template has no generation block, the placeholder is not one known token, or tiles that no stock processor
-            writes in the style asked for.
+        UserError: the template marks anything but the answer and its end of turn, which must be one token; the placeholder is not one
+            known token; or tiles that no stock processor writes in the style asked for.
     """
 
     def __init__(self, tokenizer: Any, template: str, images: ImageTokens | None) -> None:
@@ -74,15 +72,18 @@ class Processor:
             if len(ids) != 1:
                 raise UserError(
                     f"image_token {images.token!r} is {len(ids)} tokens in this tokenizer, expected one unused special token; "
-                    f"special tokens it has: {', '.join(_special_tokens(tokenizer)[:20])}"
+                    f"special tokens it has: {', '.join(special_tokens(tokenizer)[:20])}"
                 )
             self.image_token_id = ids[0]
-        self._typed_specials = _special_tokens(tokenizer)
+        around: tuple[str, ...] = ()
         if images is not None:
             # A square picture has the most rows and columns that splitting gives.
             largest = self._grid((1, 1))
             check_style(images.spec, images.token, largest)
-            self._typed_specials += [images.token, *markers(images.spec.style, largest)]
+            around = (images.token, *markers(images.spec.style, largest))
+        self._control = ControlText(tokenizer, template, around)
+        self._cut = can_be_cut(tokenizer)
+        self.end_of_turn_id = end_of_turn(tokenizer, template)
 
     @property
     def needs_sizes(self) -> bool:
@@ -95,26 +96,38 @@ class Processor:
         """Token ids and answer mask of a conversation.
 
         Args:
-            messages: ``role`` and ``content``; user content may be a list of ``{"type": "image"}`` and
+            messages: ``role`` (system, user or assistant) and ``content``; user content may be a list of ``{"type": "image"}`` and
                 ``{"type": "text", "text": ...}`` parts.
             add_generation_prompt: end with the opening of an answer.
             sizes: (width, height) of each picture in order, upright; needed where pictures are cut into tiles.
 
         Raises:
-            UserError: pictures in a conversation with a model that has no vision encoder, or sizes that are missing or do not
-                add up.
+            UserError: an unknown role, pictures outside a user's turn or for a model that has no vision encoder, or sizes that are
+                missing or do not add up.
         """
-        image_count = sum(part["type"] == "image" for m in messages for part in m["content"] if isinstance(part, dict))
-        out = self.tokenizer.apply_chat_template(
-            [self._with_plain_text(m) for m in messages],
-            chat_template=self.template,
+        return self.render_with(messages, self._image_blocks(_image_count(messages), sizes), add_generation_prompt)
+
+    def render_with(
+        self, messages: list[dict[str, Any]], image_blocks: list[str], add_generation_prompt: bool = False
+    ) -> Rendered:
+        """As :meth:`render`, with the given texts in place of the pictures, one for each in order.
+
+        Raises:
+            UserError: an unknown role, a picture outside a user's turn, or texts that are not as many as the pictures.
+        """
+        messages = [self._with_plain_text(message) for message in messages]
+        if len(image_blocks) != _image_count(messages):
+            raise UserError(
+                f"a conversation with {_image_count(messages)} pictures came with {len(image_blocks)} texts for them"
+            )
+        text, spans = render_text(
+            self.tokenizer,
+            self.template,
+            messages,
             add_generation_prompt=add_generation_prompt,
-            image_blocks=self._image_blocks(image_count, sizes),
-            tokenize=True,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
+            image_blocks=image_blocks,
         )
-        return Rendered(list(out["input_ids"]), [bool(flag) for flag in out["assistant_masks"]])
+        return tokenize(self.tokenizer, text, spans, self._cut)
 
     def pixel_values(self, images: list[Image.Image]) -> Tensor:
         """``[tiles, 3, size, size]`` as the vision encoder wants them: all tiles of all pictures in order."""
@@ -165,38 +178,24 @@ class Processor:
         return [image_text(self.images.spec.style, tile, self._grid(size)) for size in sizes]
 
     def _with_plain_text(self, message: dict[str, Any]) -> dict[str, Any]:
-        content = message["content"]
+        role, content = message["role"], message["content"]
+        if role not in ROLES:
+            raise UserError(f"a message has the role {role!r}, expected one of {', '.join(ROLES)}")
         if isinstance(content, str):
-            return {**message, "content": self._neutral(content)}
-        parts = [{**p, "text": self._neutral(p["text"])} if p["type"] == "text" else p for p in content]
-        return {**message, "content": parts}
-
-    def _neutral(self, text: str) -> str:
-        # A control token typed by a user must stay text, or it would open a turn or ask for a picture.
-        for token in self._typed_specials:
-            if token in text:
-                text = text.replace(token, token[0] + " " + token[1:])
-        return text
-
-
-def template_text(name: str) -> str:
-    """One of the templates that ship with the package, or the text of a ``.jinja`` file.
-
-    Raises:
-        UserError: no such template.
-    """
-    if name.endswith(".jinja"):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise UserError(f"chat template not found: {path}")
-        return path.read_text()
-    path = TEMPLATES / f"{name}.jinja"
-    if not path.is_file():
-        raise UserError(
-            f"unknown chat template {name!r}: {did_you_mean(name, (p.stem for p in TEMPLATES.glob('*.jinja')))}"
-        )
-    return path.read_text()
+            return {"role": role, "content": self._control.neutral(content)}
+        parts: list[dict[str, Any]] = []
+        # Words side by side are joined first: two halves of a control token would make a whole one.
+        for is_text, group in groupby(content, key=lambda part: part["type"] == "text"):
+            if is_text:
+                parts.append({"type": "text", "text": self._control.neutral("".join(p["text"] for p in group))})
+            else:
+                parts.extend(group)
+        if role == "user":
+            return {"role": role, "content": parts}
+        if any(part["type"] != "text" for part in parts):
+            raise UserError(f"a message of the role {role} has a picture; only a user's message can")
+        return {"role": role, "content": "".join(part["text"] for part in parts)}
 
 
-def _special_tokens(tokenizer: Any) -> list[str]:
-    return [str(token) for token in tokenizer.get_added_vocab()]
+def _image_count(messages: list[dict[str, Any]]) -> int:
+    return sum(part["type"] == "image" for m in messages for part in m["content"] if isinstance(part, dict))

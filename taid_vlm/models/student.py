@@ -3,7 +3,6 @@
 Shapes: B sequences, L positions, R answer rows, H hidden size, V vocabulary, T tiles of all pictures, N tokens per tile, C feature dimension.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.models.documents import states_of_documents
 from taid_vlm.models.language_model import backbone_of
 from taid_vlm.models.logit_scaling import find_logit_scaling
 from taid_vlm.models.vision_encoder import VisionEncoder
@@ -18,7 +18,7 @@ from taid_vlm.models.vision_encoder import VisionEncoder
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """One padded batch for one model.
+    """One batch for one model.
 
     Attributes:
         input_ids: ``[B, L]``, padded on the right.
@@ -27,6 +27,8 @@ class ModelInputs:
         pixel_values: ``[T, 3, size, size]``, the tiles of the pictures in order, or None.
         image_features: ``[T, N, C]``, the encoder's output, when it was computed before.
         tiles: how many tiles each picture has, for messages; empty when every tile is a picture.
+        position_ids: ``[B, L]`` where a row holds several documents, which begin where the positions do so again, padding
+            being one; None where a row is one sequence.
     """
 
     input_ids: Tensor
@@ -35,11 +37,15 @@ class ModelInputs:
     pixel_values: Tensor | None = None
     image_features: Tensor | None = None
     tiles: tuple[int, ...] = ()
+    position_ids: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "ModelInputs":
-        """The same batch on another device."""
+        """The same batch on another device; a GPU takes pinned memory while the processor goes on."""
+        ahead = torch.device(device).type == "cuda"
         moved: dict[str, Any] = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+            name: value.to(device, non_blocking=ahead)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
         }
         return replace(self, **moved)
 
@@ -86,7 +92,7 @@ class Student(nn.Module):
         if features is None:
             if places.any():
                 raise UserError(f"{int(places.sum())} image placeholders in the text, but no pictures were given")
-            return embeddings + self._idle_projector()
+            return embeddings + self._idle(inputs) if torch.is_grad_enabled() else embeddings
         visual = self.projector(features)
         if int(places.sum()) != visual.shape[0] * visual.shape[1]:
             raise UserError(self._disagreement(int(places.sum()), inputs.tiles, features, visual))
@@ -95,9 +101,13 @@ class Student(nn.Module):
 
     def hidden(self, inputs: ModelInputs) -> Tensor:
         """Hidden states ``[R, H]`` at the answer rows, after the last norm and before the head."""
-        states = backbone_of(self.language_model)(
-            inputs_embeds=self.embed(inputs), attention_mask=inputs.attention_mask, use_cache=False
-        ).last_hidden_state
+        embeddings = self.embed(inputs)
+        if inputs.position_ids is not None:
+            states = states_of_documents(self.language_model, embeddings, inputs.position_ids)
+        else:
+            states = backbone_of(self.language_model)(
+                inputs_embeds=embeddings, attention_mask=inputs.attention_mask, use_cache=False
+            ).last_hidden_state
         return states.flatten(0, 1)[inputs.rows]
 
     def forward(self, inputs: ModelInputs) -> Tensor:
@@ -134,11 +144,24 @@ class Student(nn.Module):
             f"this student's processor, with the sizes of these very pictures"
         )
 
-    def _idle_projector(self) -> Tensor:
-        # Every rank must touch the same parameters in every step, or data-parallel training waits for ever.
+    def _idle(self, inputs: ModelInputs) -> Tensor:
+        """Zero, made of a black picture: every process must run the same modules in every step, or the others wait for ever."""
+        assert self.vision_encoder is not None
         assert self.projector is not None
-        parameters: Iterable[Tensor] = (p for p in self.projector.parameters() if p.requires_grad)
-        return sum((p.sum() * 0 for p in parameters), torch.zeros((), device=self.head.weight.device))
+        contract, weight = self.vision_encoder.contract, next(self.vision_encoder.parameters())
+        # In evaluation mode, so that batch norm does not learn of it and dropout draws nothing.
+        seen, joined = self.vision_encoder.training, self.projector.training
+        self.vision_encoder.eval()
+        self.projector.eval()
+        if inputs.image_features is not None:  # the encoder is frozen, and not run by anyone
+            features: Tensor | None = inputs.image_features.new_zeros(1, contract.tokens, contract.feature_dim)
+        else:
+            black = weight.new_zeros(1, 3, contract.image.size, contract.image.size)
+            features = self._features(replace(inputs, pixel_values=black))
+        zero = (self.projector(features) * 0).sum()
+        self.vision_encoder.train(seen)
+        self.projector.train(joined)
+        return zero
 
 
 def count_parameters(module: Any) -> int:

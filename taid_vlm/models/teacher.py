@@ -1,38 +1,73 @@
 """The teacher: frozen, and asked only for hidden states at answer rows."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from taid_vlm.common.paths import resolve
 from taid_vlm.models.assemble import join
 from taid_vlm.models.fingerprint import fingerprint
+from taid_vlm.models.generate import generate_answers
 from taid_vlm.models.language_model import load_language_model
+from taid_vlm.models.native.generate import native_answers
+from taid_vlm.models.native.loading import is_native, open_native
+from taid_vlm.models.native.model import NativeModel
+from taid_vlm.models.native.processor import NativeProcessor
 from taid_vlm.models.processor import Processor, template_text
 from taid_vlm.models.saved import empty_student, load_student
 from taid_vlm.models.specs import LanguageModelSpec, StudentSpec, VisionEncoderSpec
-from taid_vlm.models.student import ModelInputs, Student
+from taid_vlm.models.student import Student
+from taid_vlm.models.vision_encoder import VisionEncoder
+
+TeacherModel = Student | NativeModel
+PLAIN_TEMPLATE = "chatml"  # of a plain language model
 
 
 @dataclass
 class Teacher:
-    """A frozen model with its processor.
+    """A frozen model with its processor, ours or a stock one.
 
     Attributes:
         fingerprint: changes with the weights, the template or the processing, for cache keys.
-        encoder_spec: the vision encoder, so that features of an equal frozen encoder can be shared.
+        encoder_spec: the vision encoder of a saved student, so that features of an equal frozen encoder can be shared.
+        sees: whether it takes pictures.
     """
 
-    model: Student
-    processor: Processor
+    model: TeacherModel
+    processor: Processor | NativeProcessor
     fingerprint: str
     encoder_spec: VisionEncoderSpec | None
+    sees: bool
 
     @torch.no_grad()
-    def hidden(self, inputs: ModelInputs) -> Tensor:
-        """Hidden states ``[R, H]`` at the answer rows."""
+    def hidden(self, inputs: Any) -> Tensor:
+        """Hidden states ``[R, H]`` at the answer rows; ``inputs`` are those of its kind of model."""
         return self.model.hidden(inputs)
+
+    def answers(
+        self, conversations: list[list[dict[str, Any]]], images: list[list[Image.Image]], max_new_tokens: int
+    ) -> list[str]:
+        """Greedy answers, one for each conversation; see :func:`generate_answers`."""
+        if isinstance(self.model, NativeModel) and isinstance(self.processor, NativeProcessor):
+            return native_answers(self.model, self.processor, conversations, images, max_new_tokens)
+        assert isinstance(self.model, Student)
+        assert isinstance(self.processor, Processor)
+        return generate_answers(self.model, self.processor, conversations, images, max_new_tokens)
+
+    @property
+    def vision_encoder(self) -> VisionEncoder | None:
+        """The encoder of a saved student; a stock model's stays its own business."""
+        return self.model.vision_encoder if isinstance(self.model, Student) else None
+
+    def keep_head(self) -> None:
+        """Drop what only :meth:`hidden` needs, which cannot be asked any more."""
+        if isinstance(self.model, NativeModel):
+            self.model.forget_body()
+        else:
+            self.model.language_model.base_model.layers = torch.nn.ModuleList()  # type: ignore[union-attr]
 
     @property
     def head_weight(self) -> Tensor:
@@ -45,6 +80,28 @@ class Teacher:
         return self.model.head.bias
 
 
+def teacher_from_checkpoint(
+    checkpoint: str,
+    chat_template: str | None = None,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Teacher:
+    """A stock vision-language checkpoint of transformers, or a student saved by this toolkit.
+
+    Args:
+        chat_template: of a stock checkpoint; that of its family when None. A saved student brings its own.
+        dtype: of a stock checkpoint's weights in memory; those of a saved student are fp32.
+
+    Raises:
+        UserError: see :func:`resolve`, :func:`load_student` and :func:`open_native`.
+    """
+    source = resolve(checkpoint)
+    if not is_native(source):
+        return teacher_from_saved(source)
+    model, processor = open_native(source, chat_template, revision, dtype)
+    return Teacher(model, processor, fingerprint(model, processor), None, sees=True)
+
+
 def teacher_from_saved(path: str) -> Teacher:
     """Any student saved by this toolkit can teach.
 
@@ -55,35 +112,47 @@ def teacher_from_saved(path: str) -> Teacher:
     return _frozen(loaded.student, loaded.processor, loaded.spec.vision_encoder)
 
 
-def teacher_from_language_model(spec: LanguageModelSpec, chat_template: str) -> Teacher:
+def teacher_from_language_model(
+    spec: LanguageModelSpec, chat_template: str | None = None, dtype: torch.dtype = torch.float32
+) -> Teacher:
     """A plain causal language model as the teacher of a plain language model.
 
     Raises:
         UserError: see :func:`load_language_model`.
     """
-    model, tokenizer = load_language_model(spec)
-    student, processor = join(StudentSpec(language_model=spec), model, tokenizer, None, template_text(chat_template))
+    model, tokenizer = load_language_model(spec, dtype)
+    student, processor = join(
+        StudentSpec(language_model=spec), model, tokenizer, None, template_text(chat_template or PLAIN_TEMPLATE)
+    )
     return _frozen(student, processor, None)
 
 
-def teacher_without_weights(checkpoint: str | None, spec: LanguageModelSpec | None, chat_template: str) -> Teacher:
+def teacher_without_weights(
+    checkpoint: str | None,
+    spec: LanguageModelSpec | None,
+    chat_template: str | None,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Teacher:
     """The teacher that a checkpoint or a language model would give, on the meta device and without a fingerprint.
 
     Raises:
         UserError: as the functions that load it.
     """
+    if checkpoint is not None and is_native(resolve(checkpoint)):
+        model, processor = open_native(resolve(checkpoint), chat_template, revision, dtype, load_weights=False)
+        return Teacher(model, processor, "", None, sees=True)
     if checkpoint is not None:
-        student, processor, saved = empty_student(resolve(checkpoint))
-        return Teacher(student, processor, "", saved.vision_encoder)
+        student, own, saved = empty_student(resolve(checkpoint))
+        return Teacher(student, own, "", saved.vision_encoder, sees=saved.vision_encoder is not None)
     assert spec is not None
     with torch.device("meta"):
-        model, tokenizer = load_language_model(spec, load_weights=False)
-        student, processor = join(
-            StudentSpec(language_model=spec), model, tokenizer, None, template_text(chat_template)
-        )
-    return Teacher(student.requires_grad_(False).eval(), processor, "", None)
+        language_model, tokenizer = load_language_model(spec, dtype, load_weights=False)
+        template = template_text(chat_template or PLAIN_TEMPLATE)
+        student, own = join(StudentSpec(language_model=spec), language_model, tokenizer, None, template)
+    return Teacher(student.requires_grad_(False).eval(), own, "", None, sees=False)
 
 
 def _frozen(student: Student, processor: Processor, encoder: VisionEncoderSpec | None) -> Teacher:
     student.requires_grad_(False).eval()
-    return Teacher(student, processor, fingerprint(student, processor), encoder)
+    return Teacher(student, processor, fingerprint(student, processor), encoder, sees=encoder is not None)

@@ -1,11 +1,13 @@
 """Which parameters learn: parts frozen, free or with adapters."""
 
+import torch
 from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.models.lora import adapted_layers, add_lora, linears_of_language_model, linears_of_vision_encoder
 from taid_vlm.models.specs import TrainedParts
 from taid_vlm.models.student import Student
+from taid_vlm.models.vision_encoder import VisionEncoder
 
 PARTS = ("vision_encoder", "projector", "language_model")
 
@@ -22,7 +24,9 @@ def apply_trained_parts(student: Student, parts: TrainedParts) -> None:
             found = linears_of_vision_encoder(student.vision_encoder)
             add_lora(student.vision_encoder, "vision encoder", parts.vision_encoder.lora, found)
         else:
-            student.vision_encoder.requires_grad_(parts.vision_encoder.mode == "full")
+            if parts.vision_encoder.mode == "full":
+                for _, parameter in reached_parameters(student.vision_encoder):
+                    parameter.requires_grad_(True)
     if student.projector is not None:
         student.projector.requires_grad_(parts.projector.mode == "full")
     language_model = student.language_model
@@ -37,6 +41,55 @@ def apply_trained_parts(student: Student, parts: TrainedParts) -> None:
         raise UserError(
             "every part of the student is frozen, so there is nothing to train; set a mode of student.train to full or lora"
         )
+
+
+def reached_parameters(encoder: VisionEncoder) -> list[tuple[str, nn.Parameter]]:
+    """Parameters that the features depend on, by name.
+
+    The others (pooling heads, mask tokens, blocks after the one that is read, CLIP's last norm) would never get a
+    gradient, which data-parallel training takes for a mistake or waits for. They are found by sending a black picture
+    through. On the meta device, where some towers cannot be run, all are taken for reached then.
+    """
+    named = list(encoder.named_parameters())
+    size, weight, training = encoder.contract.image.size, named[0][1], encoder.training
+    learning = [parameter.requires_grad for _, parameter in named]
+    try:
+        with torch.enable_grad():
+            features = encoder.requires_grad_(True).eval()(weight.new_zeros(1, 3, size, size))
+            gradients = torch.autograd.grad(features.sum(), [p for _, p in named], allow_unused=True)
+    except (RuntimeError, NotImplementedError):
+        if not weight.is_meta:
+            raise
+        return named
+    finally:
+        encoder.train(training)
+        for (_, parameter), learns in zip(named, learning, strict=True):
+            parameter.requires_grad_(learns)
+    return [one for one, gradient in zip(named, gradients, strict=True) if gradient is not None]
+
+
+def told_parts(student: Student) -> list[str]:
+    """A line for each part: how many of its parameters are trained, and what of a trained encoder is not."""
+    lines = []
+    for part, (learns, total) in parameters_by_part(student).items():
+        line = f"{part}: {learns:,} of {total:,} parameters are trained"
+        if part == "vision_encoder" and 0 < learns < total and not adapted_layers(student.vision_encoder):  # type: ignore[arg-type]
+            line += f"; the features do not depend on the others ({_unreached(student)})"
+        lines.append(line)
+    return lines
+
+
+def _unreached(student: Student) -> str:
+    """The modules and parameters of the encoder that are wholly frozen, the outermost of each."""
+    found: list[str] = []
+    encoder: nn.Module = student.vision_encoder  # type: ignore[assignment]
+    for name, module in encoder.named_modules():
+        own = list(module.parameters())
+        if own and not any(p.requires_grad for p in own) and not name.startswith(tuple(f"{f}." for f in found)):
+            found.append(name)
+    frozen = [name for name, p in encoder.named_parameters() if not p.requires_grad]
+    found += [name for name in frozen if not name.startswith(tuple(f"{f}." for f in found))]
+    return ", ".join(found)
 
 
 def merge_lora(student: Student) -> None:

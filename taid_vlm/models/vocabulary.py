@@ -29,8 +29,8 @@ def shared_vocabulary(student_tokenizer: Any, teacher_tokenizer: Any, student_ro
         )
         raise UserError(
             f"teacher and student have different tokenizers: only the first {length} of {smaller} ids agree (then {where}). "
-            f"Token-level distillation needs a shared vocabulary; choose a pair of one family, or train the student on answers "
-            f"that the teacher wrote (loss.name: sft)"
+            f"Losses that compare tokens need a shared vocabulary. Two ways out: a student whose language model has the teacher's "
+            f"tokenizer, or answers written by the teacher (data.answers: teacher with loss.name: sft)"
         )
     return length
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from taid_vlm.models.native.model import NativeInputs
 from taid_vlm.models.student import ModelInputs, Student
 
 DEVICE = "cpu"  # fake tensors of a GPU need a GPU
@@ -43,6 +44,7 @@ class BatchShape:
     Attributes:
         sequences: B. length: L, the longest of them. rows: R, supervised positions.
         tiles: tiles of all pictures. image_tokens: placeholders of all pictures.
+        packed: whether a sequence is a row of several samples, so that attention needs a mask of its own.
     """
 
     sequences: int
@@ -50,6 +52,15 @@ class BatchShape:
     rows: int
     tiles: int = 0
     image_tokens: int = 0
+    packed: bool = False
+
+
+def fake_text(shape: BatchShape, mode: FakeTensorMode) -> NativeInputs:
+    """A batch of that shape for a stock model, in which its pictures' tokens are words."""
+    size = (shape.sequences, shape.length)
+    with mode:
+        ids, mask = (torch.zeros(size, dtype=torch.long, device=DEVICE) for _ in range(2))
+        return NativeInputs(ids, mask, torch.zeros(shape.rows, dtype=torch.long, device=DEVICE))
 
 
 def fake_inputs(shape: BatchShape, student: Student, cached_features: bool, mode: FakeTensorMode) -> ModelInputs:
@@ -66,4 +77,5 @@ def fake_inputs(shape: BatchShape, student: Student, cached_features: bool, mode
             else:
                 side = contract.image.size
                 pixels = torch.empty(shape.tiles, 3, side, side, device=DEVICE)
-    return ModelInputs(ids, mask, rows, pixels, features)
+        positions = torch.zeros(size, dtype=torch.long, device=DEVICE) if shape.packed else None
+    return ModelInputs(ids, mask, rows, pixels, features, position_ids=positions)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from taid_vlm.models.student import Student, count_parameters
+from taid_vlm.models.teacher import TeacherModel
 from taid_vlm.models.trained_parts import parameters_by_part
 from taid_vlm.planning.fake import BatchShape
 from taid_vlm.planning.models import Models
@@ -88,7 +88,7 @@ class Sizes:
 
 
 def sizes_of(models: Models) -> Sizes:
-    """Counted on models without weights; all parameters are fp32."""
+    """Counted on models without weights; all parameters are fp32 but those of a teacher that is asked for in bf16."""
     trained = [p.numel() * FP32 for p in models.student.parameters() if p.requires_grad]
     teacher = list(models.teacher.model.parameters()) if models.teacher is not None else []
     encoder = models.student.vision_encoder
@@ -98,14 +98,14 @@ def sizes_of(models: Models) -> Sizes:
         largest_trained=max(trained),
         largest_group=FP32 * max(learns for learns, _ in parameters_by_part(models.student).values()),
         teacher=_bytes(models.teacher.model) if models.teacher is not None else 0,
-        teacher_head=models.teacher.head_weight.numel() * FP32 if models.teacher is not None else 0,
-        largest_teacher=max((p.numel() * FP32 for p in teacher), default=0),
+        teacher_head=models.teacher.head_weight.nbytes if models.teacher is not None else 0,
+        largest_teacher=max((p.nbytes for p in teacher), default=0),
         encoder=_bytes(encoder) if encoder is not None else 0,
     )
 
 
 def _bytes(module: torch.nn.Module) -> int:
-    return FP32 * count_parameters(module) + sum(b.numel() * b.element_size() for b in module.buffers())
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
 def held(
@@ -222,7 +222,7 @@ def loading_phase(held: Held, sizes: Sizes, loaded: LoadedFrom) -> Phase:
     return Phase("loading", {name: size for name, size in parts.items() if size})
 
 
-def loss_sizes(student: Student) -> tuple[int, int]:
-    """Rows and width of a student's head."""
-    rows, width = student.head.weight.shape
+def loss_sizes(model: TeacherModel) -> tuple[int, int]:
+    """Rows and width of a model's head."""
+    rows, width = model.head.weight.shape
     return int(rows), int(width)

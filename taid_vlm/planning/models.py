@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from taid_vlm.losses import LossSpec
 from taid_vlm.models.assemble import build_student
 from taid_vlm.models.processor import Processor
@@ -37,7 +39,9 @@ def build_models(recipe: Recipe, spec: LossSpec) -> Models:
     if recipe.teacher is None or not spec.needs_teacher:
         return Models(student, processor, None, None, False)
     asked = recipe.teacher
-    teacher = teacher_without_weights(asked.checkpoint, asked.language_model, asked.chat_template)
+    teacher = teacher_without_weights(
+        asked.checkpoint, asked.language_model, asked.chat_template, asked.revision, getattr(torch, asked.dtype)
+    )
     rows = (student.head.weight.shape[0], teacher.head_weight.shape[0])
     vocabulary = shared_vocabulary(processor.tokenizer, teacher.processor.tokenizer, *rows)
     # The same spec may stand for other weights, which only training can compare.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from taid_vlm.models.native.model import NativeModel
 from taid_vlm.models.student import Student, count_parameters
 from taid_vlm.models.trained_parts import PARTS, parameters_by_part
 from taid_vlm.planning.models import Models
@@ -21,7 +22,10 @@ def parts_of(recipe: Recipe, models: Models) -> tuple[PartPlan, ...]:
         rows.append(PartPlan(name, _kind(models.student, name), total, trained, how.mode, rate))
     if models.teacher is not None:
         model = models.teacher.model
-        kind = " + ".join(_kind(model, part) for part in PARTS if getattr(model, part) is not None)
+        if isinstance(model, NativeModel):
+            kind = model.kind
+        else:
+            kind = " + ".join(_kind(model, part) for part in PARTS if getattr(model, part) is not None)
         rows.append(PartPlan("teacher", kind, count_parameters(model), 0, "frozen", None))
     return tuple(rows)
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from taid_vlm.export.plan import export_plan
 from taid_vlm.losses import LossSpec, TAIDClock
+from taid_vlm.models.native.model import NativeModel
 from taid_vlm.planning import memory as memory_
 from taid_vlm.planning.cards import verdicts
-from taid_vlm.planning.fake import BatchShape, fake_inputs
+from taid_vlm.planning.fake import BatchShape, fake_inputs, fake_text
 from taid_vlm.planning.flops import FlopsPlan
 from taid_vlm.planning.loss_memory import LossBuffers, loss_buffers
 from taid_vlm.planning.memory import MemoryPlan, Phase
@@ -65,7 +66,7 @@ def make_plan(
         cards=verdicts(on_gpu.highest.total, flops.hours(gpus)),
         flops=flops,
         export=exports,
-        warnings=(*(clock.warnings() if spec.name == "taid" else ()), *_warnings(lengths)),
+        warnings=(*(clock.warnings() if spec.name == "taid" else ()), *_warnings(recipe, lengths, models)),
     )
 
 
@@ -75,12 +76,22 @@ def resident() -> int:
     return pages * 4096
 
 
-def _warnings(lengths: LengthPlan) -> list[str]:
+def _warnings(recipe: Recipe, lengths: LengthPlan, models: Models) -> list[str]:
     found = []
     if lengths.context is not None and lengths.longest > lengths.context:
         found.append(
             f"the longest sample has {lengths.longest} tokens, the language model was made for {lengths.context}: lower "
             f"data.max_length, or take fewer tiles"
+        )
+    if recipe.data.answers == "teacher":
+        found.append(
+            "the teacher writes the answers first: neither its memory nor its time for that is planned, and lengths are those of "
+            "the data set's own answers"
+        )
+    if models.teacher is not None and isinstance(models.teacher.model, NativeModel):
+        found.append(
+            "of the teacher's vision tower the weights are counted, but neither its activations nor its arithmetic; those of its "
+            "language model are, pictures' tokens included"
         )
     return found
 
@@ -189,9 +200,11 @@ class _Job:
             shape = memory_.teacher_pass_shape(self.samples, self.models)
             assert shape is not None
         model, batch, shares = teacher.model, shape, self.models.shares_features
-        return trace_inference(
-            model, lambda mode: model.hidden(fake_inputs(batch, model, shares, mode)), batch, bf16=bf16
-        )
+        if isinstance(model, NativeModel):
+            stock = model
+            return trace_inference(stock, lambda mode: stock.hidden(fake_text(batch, mode)), batch, bf16=bf16)
+        ours = model
+        return trace_inference(ours, lambda mode: ours.hidden(fake_inputs(batch, ours, shares, mode)), batch, bf16=bf16)
 
     def _flops(
         self, step: Trace, loss: LossBuffers, teacher: Trace | None, encoder: Trace | None, batches: float, cached: bool

@@ -9,10 +9,14 @@ from statistics import median
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import BadSampleError, Pair, Pairer, Record, StepOrder, read_records
 from taid_vlm.data.images import image_size
+from taid_vlm.data.packing import Packing, pack_rows
 from taid_vlm.data.pairing import Side
 from taid_vlm.data.pictures import Picture
 from taid_vlm.data.screening import Screening, refuse_pictures
+from taid_vlm.models.documents import check_documents
+from taid_vlm.models.native.processor import NativeProcessor
 from taid_vlm.models.processor import Processor
+from taid_vlm.models.student import Student
 from taid_vlm.planning.fake import BatchShape
 from taid_vlm.planning.models import Models
 from taid_vlm.recipe.schema import Recipe
@@ -86,7 +90,7 @@ def _decoded_bytes(pictures: list[Picture], seed: int) -> int:
 
 def _rendered(recipe: Recipe, models: Models, records: Sequence[Record]) -> tuple[list[Pair], int]:
     teacher = models.teacher.processor if models.teacher is not None else None
-    pairer = Pairer(models.processor, teacher, recipe.data.max_length)
+    pairer = Pairer(models.processor, teacher, recipe.data.max_length, recipe.data.too_long)
     screening = Screening(pairer, recipe.data.on_bad_sample == "skip")
     pairs = [pair for _, pair in screening.usable(records)]
     if not pairs:
@@ -126,34 +130,76 @@ def largest_step(
     recipe: Recipe, samples: Samples, models: Models, world: int, micro: int
 ) -> tuple[BatchShape, BatchShape | None]:
     """The student's and the teacher's side of the largest micro-batch, of ``micro`` samples, that the first process meets."""
-    steps = min(recipe.training.steps, STEPS)
-    order = StepOrder(len(samples.pairs), recipe.training.batch_size, micro, recipe.seed, 0, steps, 0, world)
-    return largest([[samples.pairs[i] for i in some] for some in order], models)
+    steps, pairs, data = min(recipe.training.steps, STEPS), samples.pairs, recipe.data
+    order = StepOrder(
+        len(pairs),
+        recipe.training.batch_size,
+        micro,
+        recipe.seed,
+        0,
+        steps,
+        0,
+        world,
+        data.batching,
+        lambda index: len(pairs[index].student.ids),
+    )
+    return largest([[pairs[i] for i in some] for some in order], models, packing_of(recipe, models))
 
 
-def largest(batches: Iterable[list[Pair]], models: Models) -> tuple[BatchShape, BatchShape | None]:
-    """Shapes of the batch with the most padded tokens."""
+def packing_of(recipe: Recipe, models: Models) -> Packing | None:
+    """How long rows may be, where samples share them; None gives each a row.
+
+    Raises:
+        UserError: the student's language model cannot be packed.
+    """
+    if recipe.data.batching != "packed":
+        return None
+    check_documents(models.student.language_model)
+    length, teacher = recipe.data.row_length, None
+    if models.teacher is not None and isinstance(models.teacher.model, Student):
+        with suppress(UserError):
+            check_documents(models.teacher.model.language_model)
+            teacher = length
+    return Packing(length, teacher)
+
+
+def largest(
+    batches: Iterable[list[Pair]], models: Models, packing: Packing | None = None
+) -> tuple[BatchShape, BatchShape | None]:
+    """Shapes of the batch with the most cells, padding included."""
+    row, their_row = (packing.student, packing.teacher) if packing is not None else (None, None)
 
     def size(batch: list[Pair]) -> tuple[int, int]:
-        longest = max(len(p.student.ids) for p in batch)
-        theirs = max((len(p.teacher.ids) for p in batch if p.teacher is not None), default=0)
-        return len(batch) * (longest + theirs), sum(len(p.labels) for p in batch)
+        cells = [_rows([len(p.student.ids) for p in batch], row)]
+        cells.append(_rows([len(p.teacher.ids) for p in batch if p.teacher is not None], their_row))
+        return sum(count * length for count, length in cells), sum(len(p.labels) for p in batch)
 
     batch = max(batches, key=size)
-    student = _shape([(p.student.ids, len(p.labels)) for p in batch], models.processor)
+    student = _shape([(p.student.ids, len(p.labels)) for p in batch], models.processor, row)
     if models.teacher is None:
         return student, None
     sides = [(p.teacher.ids, len(p.labels)) for p in batch if p.teacher is not None]
-    return student, _shape(sides, models.teacher.processor)
+    return student, _shape(sides, models.teacher.processor, their_row)
 
 
-def _shape(sides: list[tuple[list[int], int]], processor: Processor) -> BatchShape:
-    length = max(len(ids) for ids, _ in sides)
-    rows = sum(count for _, count in sides)
+def _rows(lengths: list[int], capacity: int | None) -> tuple[int, int]:
+    """How many rows there are, and how long they are."""
+    if capacity is None:
+        return len(lengths), max(lengths, default=0)
+    rows = pack_rows(lengths, capacity)
+    return len(rows), max((sum(lengths[i] for i in row) for row in rows), default=0)
+
+
+def _shape(
+    sides: list[tuple[list[int], int]], processor: Processor | NativeProcessor, capacity: int | None
+) -> BatchShape:
+    count, length = _rows([len(ids) for ids, _ in sides], capacity)
+    rows = sum(labels for _, labels in sides)
+    packed = capacity is not None
     if processor.images is None or processor.image_token_id is None:
-        return BatchShape(len(sides), length, rows)
+        return BatchShape(count, length, rows, packed=packed)
     tokens = sum(ids.count(processor.image_token_id) for ids, _ in sides)
-    return BatchShape(len(sides), length, rows, tokens // processor.images.per_tile, tokens)
+    return BatchShape(count, length, rows, tokens // processor.images.per_tile, tokens, packed)
 
 
 def tiles_per_picture(samples: Samples, processor: Processor) -> float:

@@ -7,6 +7,8 @@ import torch
 
 from taid_vlm.common.paths import resolve
 from taid_vlm.models.language_model import checked_source, load_language_model
+from taid_vlm.models.native.loading import native_config
+from taid_vlm.models.native.model import NativeModel
 from taid_vlm.models.saved import read_about
 from taid_vlm.models.specs import LanguageModelSpec, StudentSpec
 from taid_vlm.models.student import count_parameters
@@ -35,15 +37,21 @@ def loaded_from(recipe: Recipe, models: Models) -> LoadedFrom:
     student_extra = _extra(recipe.student.language_model, count_parameters(models.student.language_model))
     if models.teacher is None or recipe.teacher is None:
         return LoadedFrom(student_extra, 0, False)
+    wanted: torch.dtype = getattr(torch, recipe.teacher.dtype)
+    if isinstance(models.teacher.model, NativeModel):
+        dtype = native_config(resolve(recipe.teacher.checkpoint or ""), recipe.teacher.revision).dtype or torch.float32
+        copied = 0 if dtype == wanted else dtype.itemsize * count_parameters(models.teacher.model)
+        return LoadedFrom(student_extra, copied, dtype == wanted)
     size = count_parameters(models.teacher.model.language_model)
     if recipe.teacher.language_model is not None:
         spec = recipe.teacher.language_model
     else:
+        wanted = torch.float32
         about = read_about(Path(resolve(recipe.teacher.checkpoint or "")).expanduser())
         if about["weights"] == "full":
             return LoadedFrom(student_extra, FP32 * count_parameters(models.teacher.model), False)
         spec = StudentSpec.model_validate(about["spec"]).language_model
-    return LoadedFrom(student_extra, _extra(spec, size), stored_dtype(spec) == torch.float32)
+    return LoadedFrom(student_extra, _extra(spec, size, wanted), stored_dtype(spec) == wanted)
 
 
 def stored_dtype(spec: LanguageModelSpec) -> torch.dtype:
@@ -59,14 +67,14 @@ def stored_dtype(spec: LanguageModelSpec) -> torch.dtype:
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
-def _extra(spec: LanguageModelSpec, parameters: int) -> int:
-    # Stored in fp32 the weights are views of the mapped file: nothing is copied, and what is cut off was never read.
+def _extra(spec: LanguageModelSpec, parameters: int, wanted: torch.dtype = torch.float32) -> int:
+    # Stored as they are wanted the weights are views of the mapped file: nothing is copied, and what is cut off was never read.
     dtype = stored_dtype(spec)
-    if dtype == torch.float32:
+    if dtype == wanted:
         return 0
     whole = parameters
     if spec.layers is not None:
         with torch.device("meta"):
             model, _ = load_language_model(spec.model_copy(update={"layers": None}), load_weights=False)
         whole = count_parameters(model)
-    return FP32 * (whole - parameters) + dtype.itemsize * whole
+    return wanted.itemsize * (whole - parameters) + dtype.itemsize * whole

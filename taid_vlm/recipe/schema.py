@@ -1,6 +1,6 @@
 """The schema of a recipe: every key, its type, its default and what it means."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,11 +15,25 @@ class TeacherCache(Strict):
 
 
 class TeacherSpec(Strict):
-    """Who teaches: a saved vision-language model of this toolkit, or a plain language model."""
+    """Who teaches: a stock vision-language model, a saved model of this toolkit, or a plain language model."""
 
-    checkpoint: str | None = Field(None, description="folder of a saved student, or recipes:PATH of a shipped one")
+    checkpoint: str | None = Field(
+        None,
+        description="hub id or folder of a vision-language model of transformers (see docs/teachers.md), folder of a saved "
+        "student, or recipes:PATH of a shipped one",
+    )
+    revision: str | None = Field(None, description="commit or tag of a checkpoint on the hub")
     language_model: LanguageModelSpec | None = Field(None, description="a causal language model (language-only)")
-    chat_template: str = Field("chatml", description="template of a plain language model; a checkpoint brings its own")
+    chat_template: str | None = Field(
+        None,
+        description="one of our chat templates, or a .jinja file; that of the checkpoint's family when left out, chatml for a "
+        "plain language model. A saved student brings its own",
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="of the weights in memory, of a stock or plain model; bfloat16 is half the memory, and needs "
+        "training.precision bf16. A saved student has float32",
+    )
     cache: TeacherCache = TeacherCache()
 
     @model_validator(mode="after")
@@ -30,12 +44,43 @@ class TeacherSpec(Strict):
 
 
 class DataSource(Strict):
-    """One set of conversations."""
+    """One set of conversations or texts; see docs/data.md for each kind."""
 
-    kind: str = Field(description="exact name of a source: easy_vqa, chatterbot, jsonl")
-    path: str = Field(description="folder or file, or asset:NAME/path")
+    kind: str = Field(
+        description="exact name of a source: jsonl, json, parquet, huggingface, webdataset, csv, mantis, ultrachat, "
+        "cauldron, text, easy_vqa, chatterbot"
+    )
+    path: str = Field(description="folder, file or pattern, hub id of a data set, or asset:NAME/path")
     split: str = Field("train", description="part of the set")
-    limit: int | None = Field(None, ge=1, description="take so many records, chosen by the recipe's seed")
+    config: str | None = Field(None, description="configuration of a hub data set, where it has several")
+    columns: dict[
+        Literal["messages", "images", "question", "answer", "text", "id"], Annotated[str, Field(min_length=1)] | None
+    ] = Field(
+        {}, description="what the set calls its columns, for example {messages: conversations}; question: null for none"
+    )
+    image_folder: str | None = Field(
+        None, description="folder that picture paths start from; that of the data file when left out"
+    )
+    image_mark: str | None = Field(
+        None, min_length=1, description="text that stands where a picture belongs; <image> for json and mantis"
+    )
+    limit: int | None = Field(
+        None, ge=1, description="take so many records, chosen by the recipe's seed (streaming: the first ones)"
+    )
+    weight: float = Field(1.0, gt=0, description="passes over the source per epoch; a fraction is drawn by the seed")
+    streaming: bool = Field(False, description="read a hub data set without downloading it whole; needs a limit")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DataSource":
+        if self.streaming and self.limit is None:
+            raise ValueError("streaming reads the first records only: set limit to how many")
+        kinds = [name for name, column in self.columns.items() if column and name in ("messages", "question", "text")]
+        if len(kinds) > 1:
+            raise ValueError(f"columns name {' and '.join(kinds)}: a source holds either; leave out the others")
+        empty = [name for name, column in self.columns.items() if column is None and name != "question"]
+        if empty:
+            raise ValueError(f"columns.{empty[0]} is null; give the name of a column, or leave it out")
+        return self
 
 
 class DataSpec(Strict):
@@ -45,18 +90,51 @@ class DataSpec(Strict):
     validation: list[DataSource] = Field(
         [], description="held-out sources; loss and KL to the teacher are measured on them"
     )
+    answers: Literal["dataset", "teacher"] = Field(
+        "dataset",
+        description="teacher: it writes the last answer of every training record once, before training; with loss.name sft this "
+        "is sequence-level distillation, for which teacher and student may have different tokenizers",
+    )
+    answer_tokens: int = Field(256, ge=1, description="answers teacher: longest answer, in the teacher's tokens")
     on_bad_sample: Literal["refuse", "skip"] = Field(
         "refuse", description="a broken picture or a missing answer: stop and name it, or skip and count it"
     )
     max_length: int = Field(
         1024,
         ge=8,
-        description="tokens of a sample, pictures included; a longer one is a bad sample (see on_bad_sample)",
+        description="tokens of a sample, pictures included; see too_long for a longer one",
+    )
+    too_long: Literal["drop", "trim"] = Field(
+        "drop",
+        description="drop: a bad sample (see on_bad_sample); trim: it loses whole turns at its end until it fits, and is bad "
+        "if its first answer does not",
+    )
+    batching: Literal["padded", "grouped", "packed"] = Field(
+        "padded",
+        description="padded: the samples of a step as they come, each in a row; grouped: those of like length together; "
+        "packed: several in a row, each seeing itself alone. A step has the same samples and gradient in all three",
+    )
+    pack_length: int | None = Field(
+        None, ge=8, description="packed: most tokens of a row, max_length or more; max_length when left out"
     )
     workers: int = Field(0, ge=0, description="processes that prepare batches; 0 is the training process itself")
+    prefetch: int = Field(2, ge=1, description="batches that each worker prepares ahead")
     cache_image_features: bool = Field(
         False, description="run a frozen vision encoder once over all pictures and keep the features in memory"
     )
+
+    @model_validator(mode="after")
+    def _rows_hold_samples(self) -> "DataSpec":
+        if self.pack_length is not None and self.batching != "packed":
+            raise ValueError("pack_length is of packed rows: set batching: packed, or leave it out")
+        if self.pack_length is not None and self.pack_length < self.max_length:
+            raise ValueError(f"pack_length {self.pack_length} is below max_length {self.max_length}")
+        return self
+
+    @property
+    def row_length(self) -> int:
+        """Most tokens of a packed row."""
+        return self.pack_length or self.max_length
 
 
 class TemperatureSpec(Strict):
@@ -156,6 +234,11 @@ class TrainingSpec(Strict):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="autocast; auto takes bf16 where a timing says so"
     )
+    attention: str | None = Field(
+        None,
+        description="attention of the language models, by transformers' name for it: sdpa, eager, flex_attention, "
+        "flash_attention_2, ...; what transformers chooses when left out",
+    )
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     keep_last: int = Field(1, ge=1, description="checkpoints kept")
     validate_every: int | None = Field(
@@ -207,6 +290,10 @@ class Recipe(Strict):
     def _parts_fit(self) -> "Recipe":
         if self.loss.name != "sft" and self.teacher is None:
             raise ValueError(f"loss {self.loss.name!r} needs a teacher; add one, or set loss.name to sft")
+        if self.data.answers == "teacher" and self.teacher is None:
+            raise ValueError(
+                "data.answers: teacher needs a teacher to write them; add one, or set data.answers: dataset"
+            )
         if self.data.cache_image_features:
             if self.student.vision_encoder is None:
                 raise ValueError("data.cache_image_features needs a student with a vision encoder")

@@ -16,6 +16,8 @@ from rich.progress import Progress as Bar
 
 from taid_vlm.common.files import disk_errors
 
+WAITING = 0.05  # share of the time that is spent waiting for data, above which it is shown
+
 
 class RunLog:
     """Files, trackers and the progress bar of a run; silent on all processes but the first."""
@@ -36,6 +38,7 @@ class RunLog:
         )
         self.metrics, self.timing = run_dir / "metrics.jsonl", run_dir / "timing.jsonl"
         self.bytes = keep_bytes
+        self.seconds = self.waited = 0.0
         if self.active:
             # Lines after the checkpoint that the run goes on from will be written again.
             with disk_errors("the log", run_dir), open(self.metrics, "ab") as file:
@@ -52,13 +55,16 @@ class RunLog:
         self.bar.stop()
 
     def step(self, step: int, figures: dict[str, float], speed: dict[str, float]) -> None:
-        """One optimizer step; ``step`` counts from 1."""
+        """One optimizer step; ``step`` counts from 1. ``speed``: seconds of it, those of them that were spent waiting for data, tokens per second."""
         self._append(self.metrics, {"step": step, **figures})
         self._append(self.timing, {"step": step, **speed})
         self.accelerator.log({**figures, **speed}, step=step)
         left = (self.total - step) * speed["seconds"]
         t = f"  t {figures['t']:.3f}" if "t" in figures else ""
         note = f"loss {figures['loss']:.4f}{t}  {speed['tokens_per_second']:.0f} tokens/s"
+        self.seconds, self.waited = self.seconds + speed["seconds"], self.waited + speed["data_seconds"]
+        if self.waited > WAITING * self.seconds:
+            note += f"  waits for data {self.waited / self.seconds:.0%} of the time"
         self.bar.update(self._line, completed=step, note=note)
         if not self.console.is_terminal and (step % self.every == 0 or step == self.total):
             self.console.print(f"step {step}/{self.total}  {note}  {left:.0f} s left", highlight=False, soft_wrap=True)

@@ -12,10 +12,10 @@ from accelerate.utils import set_seed
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.versions import versions
-from taid_vlm.data import PairedBatch, StepOrder, make_loader
+from taid_vlm.data import Join, PairedBatch, StepOrder, make_loader
 from taid_vlm.losses import means
 from taid_vlm.models.saved import save_student
-from taid_vlm.models.trained_parts import parameters_by_part
+from taid_vlm.models.trained_parts import told_parts
 from taid_vlm.recipe import Recipe
 from taid_vlm.training.card import model_card
 from taid_vlm.training.checkpoint import Progress, complete_checkpoints, load_checkpoint, save_checkpoint
@@ -90,9 +90,10 @@ class _Run:
         self.module: Any = accelerator.prepare_model(module)
         self.optimizer = accelerator.prepare_optimizer(self.optimizer)
         self.last_figures: dict[str, float] = {}
+        self.waited = 0.0  # seconds that the current step waited for its data
         if not checkpoints:
-            for part, (learns, total) in parameters_by_part(setup.student).items():
-                self.log.say(f"{part}: {learns:,} of {total:,} parameters are trained")
+            for line in told_parts(setup.student):
+                self.log.say(line)
         else:
             self.log.say(f"going on from step {self.progress.step}")
 
@@ -102,7 +103,10 @@ class _Run:
         batches = iter(self._loader())
         self.module.train()
         while self.progress.step < training.steps:
-            self._step([next(batches) for _ in range(self.accumulation)])
+            start = time.perf_counter()
+            prepared = [next(batches) for _ in range(self.accumulation)]
+            self.waited = time.perf_counter() - start
+            self._step(prepared)
             step = self.progress.step
             last = step == training.steps
             if self.setup.validation is not None and (
@@ -115,7 +119,7 @@ class _Run:
                 self._save()
 
     def _loader(self) -> Any:
-        training, world = self.recipe.training, self.accelerator.num_processes
+        training, data, world = self.recipe.training, self.recipe.data, self.accelerator.num_processes
         micro = training.samples_per_forward(world)
         order = StepOrder(
             len(self.setup.train),
@@ -126,10 +130,19 @@ class _Run:
             training.steps,
             self.accelerator.process_index,
             world,
+            data.batching,
+            None if data.batching == "padded" else self.setup.train.length,
         )
         self.accumulation = training.batch_size // (micro * world)
+        setup = self.setup
+        sees = setup.processor if setup.store is None and setup.processor.images is not None else None
         return make_loader(
-            self.setup.train, order, self.setup.processor.tokenizer.eos_token_id, self.recipe.data.workers
+            setup.train,
+            order,
+            Join(setup.processor.tokenizer.eos_token_id, setup.packing, sees, setup.teacher_looks),
+            data.workers,
+            prefetch=data.prefetch,
+            pin_memory=self.accelerator.device.type == "cuda",
         )
 
     def _step(self, batches: list[PairedBatch]) -> None:
@@ -171,7 +184,7 @@ class _Run:
             raise UserError(
                 f"the loss was not finite in {progress.skipped_in_a_row} steps in a row; last samples: {ids}; lower training.lr"
             )
-        seconds = time.perf_counter() - start
+        seconds = self.waited + time.perf_counter() - start
         tokens = sum(int(batch.student.attention_mask.sum()) for batch in batches) * self.accelerator.num_processes
         figures = {**figures, "grad_norm": norm, "rows": rows}
         if self.recipe.loss.name == "taid":
@@ -180,7 +193,11 @@ class _Run:
             figures["temperature"] = float(self.temperature(0.0).detach())
         figures |= {f"lr_{name}": rate for name, rate in rates.items()}
         figures |= {"dropped": float(progress.dropped), "skipped": float(clock.skipped)}
-        self.log.step(progress.step, figures, {"seconds": seconds, "tokens_per_second": tokens / seconds})
+        self.log.step(
+            progress.step,
+            figures,
+            {"seconds": seconds, "data_seconds": self.waited, "tokens_per_second": tokens / seconds},
+        )
 
     def _save(self) -> None:
         self.progress.log_bytes = self.log.bytes

@@ -11,24 +11,33 @@ from rich.progress import Progress
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import PairedBatch, Pairer, PreparedRecords, Record, read_records
+from taid_vlm.data.packing import Packing
 from taid_vlm.data.screening import Screening, refuse_pictures
 from taid_vlm.losses import LossSpec, TAIDClock
 from taid_vlm.models.assemble import build_student
+from taid_vlm.models.documents import check_documents
+from taid_vlm.models.language_model import use_attention
 from taid_vlm.models.processor import Processor
 from taid_vlm.models.student import Student
-from taid_vlm.models.teacher import Teacher, teacher_from_language_model, teacher_from_saved
+from taid_vlm.models.teacher import Teacher, teacher_from_checkpoint, teacher_from_language_model
 from taid_vlm.models.vocabulary import shared_vocabulary
 from taid_vlm.recipe.schema import Recipe, TeacherSpec
 from taid_vlm.training.features import FeatureStore
-from taid_vlm.training.inputs import model_inputs
+from taid_vlm.training.inputs import teacher_inputs
 from taid_vlm.training.teacher_cache import TeacherCache, autocast
+from taid_vlm.training.written_answers import WrittenAnswers
 
 Say = Callable[[str], None]
 
 
 @dataclass
 class Setup:
-    """Models, data and caches of a run; ``teacher_store`` is ``store`` where the teacher has the very same encoder."""
+    """Models, data and caches of a run; ``teacher_store`` is ``store`` where the teacher has the very same encoder.
+
+    Attributes:
+        packing: how many tokens a row of a training batch takes; None gives each sample a row.
+        teacher_looks: whether the teacher needs the pictures of training batches.
+    """
 
     student: Student
     processor: Processor
@@ -42,6 +51,8 @@ class Setup:
     spec: LossSpec
     clock: TAIDClock
     precision: str
+    packing: Packing | None = None
+    teacher_looks: bool = False
 
     def teacher_hidden(self, batch: PairedBatch, device: torch.device) -> torch.Tensor | None:
         """The teacher's hidden states for a batch, from the cache or computed; None without a teacher."""
@@ -51,7 +62,7 @@ class Setup:
             return torch.zeros(0, self.teacher.head_weight.shape[1], device=device)
         if self.cache is not None:
             return self.cache.take(batch.ids).to(device)
-        inputs = model_inputs(batch, batch.teacher, self.teacher.processor, self.teacher_store).to(device)
+        inputs = teacher_inputs(batch, batch.teacher, self.teacher, self.teacher_store).to(device)
         with autocast(device, self.precision):
             return self.teacher.hidden(inputs).float()
 
@@ -68,14 +79,32 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
         for warning in clock.warnings():
             say(f"note: {warning}")
     student, processor = build_student(recipe.student, recipe.seed)
-    teacher = _teacher(recipe.teacher) if recipe.teacher is not None and spec.needs_teacher else None
+    writes = recipe.data.answers == "teacher"
+    teacher = _teacher(recipe.teacher) if recipe.teacher is not None and (spec.needs_teacher or writes) else None
+    if recipe.training.attention is not None:
+        use_attention(student.language_model, recipe.training.attention)
+        if teacher is not None and isinstance(teacher.model, Student):
+            use_attention(teacher.model.language_model, recipe.training.attention)
     vocabulary = None
+    records = read_records(recipe.data.train, recipe.seed)
     if teacher is not None:
-        rows = (student.head.weight.shape[0], teacher.head_weight.shape[0])
-        vocabulary = shared_vocabulary(processor.tokenizer, teacher.processor.tokenizer, *rows)
+        if spec.needs_teacher:
+            if precision == "fp32" and teacher.head_weight.dtype != torch.float32:
+                raise UserError(
+                    "teacher.dtype: bfloat16 goes with training in bf16, this run is in fp32: set training.precision: bf16, or "
+                    "teacher.dtype: float32"
+                )
+            rows = (student.head.weight.shape[0], teacher.head_weight.shape[0])
+            vocabulary = shared_vocabulary(processor.tokenizer, teacher.processor.tokenizer, *rows)
         teacher.model.to(accelerator.device)
+        if writes:
+            with accelerator.main_process_first():  # the others read what the first has written
+                records = _written(recipe, records, teacher, precision, say)
+        teacher = teacher if spec.needs_teacher else None
     student.to(accelerator.device)
-    train = _prepared(recipe, read_records(recipe.data.train, recipe.seed), processor, teacher, say)
+    with autocast(accelerator.device, precision):
+        packing = _packing(recipe, student, teacher, say)
+    train = _prepared(recipe, records, processor, teacher, say)
     validation = None
     if recipe.data.validation:
         validation = _prepared(recipe, read_records(recipe.data.validation, recipe.seed), processor, teacher, say)
@@ -83,22 +112,49 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
     shared = None
     if store is not None and teacher is not None and teacher.processor.images is not None:
         images = teacher.processor.images.spec
-        shared = store if store.fits(teacher.encoder_spec, teacher.model.vision_encoder, images) else None
+        shared = store if store.fits(teacher.encoder_spec, teacher.vision_encoder, images) else None
     cache = _cache(recipe, teacher, [train, validation], shared, precision)
-    teacher_looks = teacher is not None and teacher.encoder_spec is not None and shared is None and cache is None
+    teacher_looks = teacher is not None and teacher.sees and shared is None and cache is None
     for part in (train, validation):
         if part is not None:
             part.decode_pictures = store is None or teacher_looks
     return Setup(
-        student, processor, teacher, train, validation, store, shared, cache, vocabulary, spec, clock, precision
+        student,
+        processor,
+        teacher,
+        train,
+        validation,
+        store,
+        shared,
+        cache,
+        vocabulary,
+        spec,
+        clock,
+        precision,
+        packing,
+        teacher_looks,
     )
 
 
 def _teacher(spec: TeacherSpec) -> Teacher:
+    dtype: torch.dtype = getattr(torch, spec.dtype)
     if spec.checkpoint is not None:
-        return teacher_from_saved(spec.checkpoint)
+        return teacher_from_checkpoint(spec.checkpoint, spec.chat_template, spec.revision, dtype)
     assert spec.language_model is not None
-    return teacher_from_language_model(spec.language_model, spec.chat_template)
+    return teacher_from_language_model(spec.language_model, spec.chat_template, dtype)
+
+
+def _written(recipe: Recipe, records: list[Record], teacher: Teacher, precision: str, say: Say) -> list[Record]:
+    """The records with the teacher's words as their last answers."""
+    with _bar("answers") as progress:
+        answered, left_out = WrittenAnswers(teacher, recipe.data.answer_tokens, precision).replaced(records, progress)
+    if left_out:
+        say(f"{left_out} of {len(records)} samples are left out: the teacher had no answer to them")
+    if not answered:
+        raise UserError(
+            "the teacher had no answer to any training record; its chat template may not be the one it knows"
+        )
+    return answered
 
 
 def _prepared(
@@ -106,19 +162,47 @@ def _prepared(
 ) -> PreparedRecords:
     """Check every sample's words once, before anything is trained on."""
     refuse_pictures(records, recipe.student.vision_encoder is not None)
-    pairer = Pairer(processor, teacher.processor if teacher else None, recipe.data.max_length)
+    pairer = Pairer(processor, teacher.processor if teacher else None, recipe.data.max_length, recipe.data.too_long)
     skip = recipe.data.on_bad_sample == "skip"
     screening = Screening(pairer, skip)
-    good = [record for record, _ in screening.usable(records)]
+    good, lengths = [], {}
+    for record, pair in screening.usable(records):
+        good.append(record)
+        lengths[record.id] = len(pair.student.ids)
     for kind, dropped in (
         ("cannot be used", screening.bad),
         ("differ between teacher and student", screening.mismatches),
     ):
         if dropped:
             say(f"{len(dropped)} of {len(records)} samples {kind} and are skipped; the first: {dropped[0]}")
+    if screening.by_reason:
+        say(f"left out, by reason:\n{screening.table()}")
+    for note in pairer.notes():
+        say(f"note: {note}")
     if not good:
         raise UserError("no sample is left to train on; every one was skipped")
-    return PreparedRecords(good, pairer, skip, decode_pictures=True)
+    return PreparedRecords(good, pairer, skip, decode_pictures=True, lengths=lengths)
+
+
+def _packing(recipe: Recipe, student: Student, teacher: Teacher | None, say: Say) -> Packing | None:
+    """How long rows may be, where samples share them; a teacher that cannot be packed keeps one to a row.
+
+    Raises:
+        UserError: the student's language model cannot be packed.
+    """
+    if recipe.data.batching != "packed":
+        return None
+    check_documents(student.language_model)
+    length = recipe.data.row_length
+    cached = recipe.teacher is not None and recipe.teacher.cache.enabled
+    if teacher is None or cached or not isinstance(teacher.model, Student):
+        return Packing(length)
+    try:
+        check_documents(teacher.model.language_model)
+    except UserError as error:
+        say(f"note: the teacher's batches are padded: {error}")
+        return Packing(length)
+    return Packing(length, length)
 
 
 def _features(
@@ -160,13 +244,12 @@ def _cache(
     records = [record for part in parts if part is not None for record in part.records]
     first = parts[0]
     assert first is not None
-    looks = teacher.encoder_spec is not None and store is None
+    looks = teacher.sees and store is None
     joined = PreparedRecords(records, first.pairer, first.skip_bad, decode_pictures=looks)
     with _bar("teacher") as progress:
         cache.fill(joined, store, progress)
-    if not looks:
-        # Only the head is needed from here on.
-        teacher.model.language_model.base_model.layers = torch.nn.ModuleList()  # type: ignore[union-attr]
+    if teacher.encoder_spec is None or store is not None:
+        teacher.keep_head()  # only the head is needed from here on
     return cache
 
 

@@ -21,7 +21,7 @@ from taid_vlm.data.pictures import Picture
 from taid_vlm.data.record import Record
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.training.features import FeatureStore
-from taid_vlm.training.inputs import model_inputs
+from taid_vlm.training.inputs import teacher_inputs
 
 BATCH = 32
 SHARD = 8 * BATCH
@@ -46,7 +46,8 @@ class TeacherCache:
         self, prepared: PreparedRecords, store: FeatureStore | None, progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Read what is on disk and compute the rest, a shard at a time; killed, it goes on at the shard it was at."""
-        keys = [self._key(record) for record in prepared.records]
+        ends_left_out = prepared.pairer.ends_differ
+        keys = [self._key(record, ends_left_out) for record in prepared.records]
         ids = [record.id for record in prepared.records]
         if len(set(zip(ids, keys, strict=True))) > len(set(ids)):
             raise UserError(
@@ -83,7 +84,7 @@ class TeacherCache:
         for batch in make_loader(prepared, order, pad):
             if batch.teacher is None:
                 continue
-            inputs = model_inputs(batch, batch.teacher, self.teacher.processor, store).to(device)
+            inputs = teacher_inputs(batch, batch.teacher, self.teacher, store).to(device)
             with autocast(device, self.precision):
                 hidden = self.teacher.hidden(inputs).to(self.dtype).cpu()
             counts = torch.bincount(batch.teacher.rows // batch.teacher.input_ids.shape[1], minlength=len(batch.ids))
@@ -91,8 +92,10 @@ class TeacherCache:
                 states[name] = piece.clone()
         return states
 
-    def _key(self, record: Record) -> str:
+    def _key(self, record: Record, ends_left_out: bool) -> str:
         digest = hashlib.sha256(record.text_digest().encode())
+        if ends_left_out:  # fewer rows of the same words
+            digest.update(b"ends left out")
         for path in record.images:
             if path not in self._pictures:
                 self._pictures[path] = hashlib.sha256(_bytes_of(path)).hexdigest()

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from taid_vlm.data.collate import collate, pad_sides
+from taid_vlm.data.collate import collate, pack_sides, pad_sides
 from taid_vlm.data.pairing import Pair, Side
 
 PAD = 9
@@ -48,3 +48,33 @@ def test_a_batch_of_dropped_samples_is_one_padding_token_without_rows() -> None:
     assert batch.student.rows.numel() == batch.labels.numel() == 0
     assert batch.labels.dtype == batch.student.rows.dtype == torch.long
     assert len(batch.dropped) == 2
+
+
+def test_packed_rows_begin_again_and_point_before_their_labels() -> None:
+    pairs = [SHORT, LONG, SHORT]
+    batch = collate(pairs, [], PAD, [], [2, 1], [1, 2])
+    assert batch.teacher is not None
+    assert batch.student.position_ids is not None
+    assert batch.student.input_ids.tolist() == [[1, 2, 3, 4, PAD, 6, 7, PAD], [1, 2, 3, *[PAD] * 5]]
+    assert batch.student.position_ids.tolist() == [[0, 1, 2, 0, 1, 2, 3, 4], [0, 1, 2, 0, 1, 2, 3, 4]]
+    assert batch.student.attention_mask.tolist() == [[1] * 8, [1, 1, 1, *[0] * 5]]
+    assert batch.labels.tolist() == [3, PAD, PAD, 3]
+    for side in (batch.student, batch.teacher):
+        assert side.input_ids.flatten()[side.rows + 1].tolist() == batch.labels.tolist()
+    assert batch.teacher.input_ids.shape == (2, 12)
+
+
+def test_a_teacher_may_keep_a_sample_to_a_row() -> None:
+    batch = collate([SHORT, LONG], [], PAD, [], [2], None)
+    assert batch.teacher is not None
+    assert batch.teacher.position_ids is None
+    assert batch.teacher.input_ids.shape == (2, 8)
+    assert batch.student.input_ids.shape == (1, 8)
+
+
+def test_no_samples_to_pack_are_one_padding_token_without_rows() -> None:
+    side = pack_sides([], [], PAD)
+    assert (side.input_ids.tolist(), side.attention_mask.tolist()) == ([[PAD]], [[1]])
+    assert side.position_ids is not None
+    assert side.position_ids.tolist() == [[0]]
+    assert side.rows.numel() == 0

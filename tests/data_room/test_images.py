@@ -1,23 +1,60 @@
 """Pictures of every mode come out as upright 8-bit RGB; what cannot be read is named."""
 
 import struct
+import tarfile
 import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from taid_vlm.data import BadSampleError, images, open_image
 from taid_vlm.data.images import image_size
+from taid_vlm.data.pictures import (
+    Picture,
+    PictureBytes,
+    PictureInArchive,
+    PictureInTable,
+    arrow_table,
+    picture_in_memory,
+)
 
 RED = (255, 0, 0)
 
 
+def forms(path: Path) -> list[Picture]:
+    """The file as it is, and its bytes in memory, in an archive and in two kinds of cells of a table."""
+    data = path.read_bytes()
+    archive, table = path.with_suffix(".tar"), path.with_suffix(".arrow")
+    with tarfile.open(archive, "w") as tar:
+        tar.add(path, path.name)
+    with tarfile.open(archive) as tar:
+        member = tar.getmember(path.name)
+    cells = pa.table({"one": [data], "some": [[{"bytes": b"", "path": None}, {"bytes": data, "path": path.name}]]})
+    with pa.OSFile(str(table), "wb") as file, pa.ipc.new_stream(file, cells.schema) as stream:
+        stream.write_table(cells)
+    arrow_table.cache_clear()  # tests write the same name again
+    return [
+        path,
+        PictureBytes(data, str(path)),
+        PictureInArchive(archive, path.name, member.offset_data, member.size),
+        PictureInTable(table, 0, "one", None, str(path)),
+        PictureInTable(table, 0, "some", 1, str(path)),
+    ]
+
+
+def opened(path: Path) -> Image.Image:
+    """The picture, which is the same wherever its bytes are."""
+    first, *others = [open_image(picture) for picture in forms(path)]
+    assert first.mode == "RGB"
+    assert all(other.size == first.size and other.tobytes() == first.tobytes() for other in others)
+    return first
+
+
 def corner(path: Path) -> tuple[int, ...]:
-    opened = open_image(path)
-    assert opened.mode == "RGB"
-    return opened.getpixel((0, 0))
+    return opened(path).getpixel((0, 0))
 
 
 def test_exif_orientation_is_applied_once(tmp_path: Path) -> None:
@@ -26,7 +63,7 @@ def test_exif_orientation_is_applied_once(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to view
     sideways.save(tmp_path / "x.png", exif=exif)
-    upright = open_image(tmp_path / "x.png")
+    upright = opened(tmp_path / "x.png")
     assert upright.size == (4, 8)
     assert upright.getpixel((0, 0)) == RED
     assert upright.getpixel((0, 7)) == (0, 0, 0)
@@ -68,7 +105,7 @@ def test_cmyk_is_converted(tmp_path: Path) -> None:
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, extension: str) -> None:
     values = np.array([[0, 16384], [32768, 65535]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / f"x.{extension}")
-    grey = np.asarray(open_image(tmp_path / f"x.{extension}"))[..., 0]
+    grey = np.asarray(opened(tmp_path / f"x.{extension}"))[..., 0]
     np.testing.assert_allclose(grey, values / 257, atol=1)
 
 
@@ -79,15 +116,19 @@ def test_a_truncated_picture_is_named(tmp_path: Path, extension: str) -> None:
     Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(whole)
     cut = tmp_path / f"cut.{extension}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(BadSampleError, match=rf"cannot be read: .*cut\.{extension}"):
-        open_image(cut)
+    for picture in forms(cut):
+        with pytest.raises(BadSampleError, match=r"cannot be read: .*cut\.") as told:
+            open_image(picture)
+        assert told.value.reason == "broken picture"
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "odd.png").write_bytes(content)
-    with pytest.raises(BadSampleError, match=r"odd\.png"):
-        open_image(tmp_path / "odd.png")
+    for picture in forms(tmp_path / "odd.png"):
+        with pytest.raises(BadSampleError, match=r"odd\.") as told:
+            open_image(picture)
+        assert told.value.reason == "broken picture"
 
 
 def test_a_missing_picture_and_a_folder_are_named(tmp_path: Path) -> None:
@@ -101,6 +142,7 @@ def test_an_error_without_words_is_told_by_its_type(tmp_path: Path, monkeypatch:
     def fails(path: Path) -> None:
         raise EOFError
 
+    (tmp_path / "x.png").write_bytes(b"x")
     monkeypatch.setattr(Image, "open", fails)
     with pytest.raises(BadSampleError, match="EOFError"):
         open_image(tmp_path / "x.png")
@@ -117,8 +159,11 @@ def bomb(path: Path, side: int) -> Path:
 
 @pytest.mark.parametrize("side", [10_001, 40_000])
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
-    with pytest.raises(BadSampleError, match=r"huge\.png.*pixels"):
-        open_image(bomb(tmp_path / "huge.png", side))
+    for picture in forms(bomb(tmp_path / "huge.png", side)):
+        for look in (open_image, image_size):
+            with pytest.raises(BadSampleError, match=r"huge\..*pixels") as told:
+                look(picture)
+            assert told.value.reason == "picture too large"
 
 
 def test_the_limit_is_ours_and_not_pillow_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +184,7 @@ def test_the_size_is_that_of_the_opened_picture(tmp_path: Path, extension: str, 
         exif[0x0112] = orientation
     path = tmp_path / f"x.{extension}"
     Image.new("RGB", (24, 16), RED).save(path, **({"exif": exif} if extension not in ("gif", "bmp") else {}))
-    assert image_size(path) == open_image(path).size
+    assert all(image_size(picture) == open_image(path).size for picture in forms(path))
     turned = orientation in (5, 6, 7, 8) and extension not in ("gif", "bmp")
     assert image_size(path) == ((16, 24) if turned else (24, 16))
 
@@ -173,3 +218,73 @@ def test_a_size_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         image_size(tmp_path / "x.png")
     with pytest.raises(BadSampleError, match=r"not found: .*y\.png"):
         image_size(tmp_path / "y.png")
+
+
+def test_the_first_of_several_frames_counts(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, (0, 0, 255), (0, 255, 0))]
+    for extension in ("gif", "webp", "png", "tiff"):
+        path = tmp_path / f"x.{extension}"
+        frames[0].save(
+            path, save_all=True, append_images=frames[1:], **({"lossless": True} if extension == "webp" else {})
+        )
+        assert corner(path) == RED
+
+
+MODES = [
+    "1",
+    "L",
+    "LA",
+    "P",
+    "RGB",
+    "RGBA",
+    "CMYK",
+    "I",
+    "I;16",
+    "F",
+    "PA",
+    "YCbCr",
+    "HSV",
+    "LAB",
+    "RGBX",
+    "RGBa",
+    "La",
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_picture_in_memory_is_that_of_its_file(mode: str) -> None:
+    rng = np.random.default_rng(0)
+    base = Image.fromarray(rng.integers(0, 255, (6, 9, 4), dtype=np.uint8), "RGBA")
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65535, (6, 9), dtype=np.uint16))
+    elif mode == "PA":
+        image = base.convert("LA").convert("PA")
+    elif mode == "LAB":
+        image = Image.merge("LAB", base.convert("RGB").split())
+    else:
+        image = base.convert("RGB" if mode in ("P", "YCbCr", "HSV", "CMYK", "F", "I", "1") else "RGBA")
+        image = image.convert("LA").convert(mode) if mode == "La" else image.convert(mode)
+    assert image.mode == mode
+    picture = picture_in_memory(image, "row 3")
+    found = open_image(picture)
+    assert (found.mode, found.size) == ("RGB", (9, 6))
+    if mode in ("1", "L", "P", "RGB", "CMYK", "RGBX", "YCbCr"):
+        np.testing.assert_allclose(np.asarray(found, float), np.asarray(image.convert("RGB"), float), atol=2)
+    assert str(picture) == "row 3"
+
+
+def test_a_picture_in_memory_keeps_its_orientation() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for mode in ("RGB", "CMYK"):
+        image = Image.new(mode, (24, 16))
+        image.getexif().update(exif)
+        picture = picture_in_memory(image, "here")
+        assert image_size(picture) == open_image(picture).size == (16, 24), mode
+
+
+def test_equal_pictures_are_one_key(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), RED).save(tmp_path / "x.png")
+    once, again = forms(tmp_path / "x.png"), forms(tmp_path / "x.png")
+    assert once == again
+    assert len({*once, *again}) == len(once)

@@ -1,6 +1,7 @@
 """Every kind of source: what it yields, and how it names what is wrong."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -62,32 +63,48 @@ def test_jsonl_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "reason"),
     [
-        "{broken",
-        "[1, 2]",
-        '"text"',
-        "{}",
-        '{"messages": [{"role": "user"}]}',
-        '{"messages": null}',
-        row(images="a.png"),
-        row(images=[3]),
-        {"messages": [{"role": "user", "content": 3}]},
-        {"messages": [{"role": "user", "content": [{"text": "no type"}]}]},
-        {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]},
+        ("{broken", "unreadable row"),
+        ("[1, 2]", "unreadable row"),
+        ('"text"', "unreadable row"),
+        ("[" * 100_000, "unreadable row"),
+        ("{}", "missing column"),
+        ('{"messages": [{"role": "user"}]}', "wrong roles"),
+        ('{"messages": null}', "wrong type"),
+        (row(images=[3]), "wrong type"),
+        (row(images={"a": 1}), "wrong type"),
+        (row(images=["http://example.org/a.png"]), "picture by URL"),
+        (row(images="data:image/png;base64,AAAA"), "picture by URL"),
+        ({"messages": [{"role": "user", "content": 3}]}, "wrong type"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "wrong roles"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "wrong roles"),
+        ({"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "x"}]}, "wrong roles"),
+        ({"messages": [{"role": "assistant", "content": [{"type": "image"}]}]}, "wrong roles"),
+        ({"messages": [{"role": "user", "content": [{"text": "no type"}]}]}, "wrong type"),
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "wrong type"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]}, "wrong type"),
+        (row("a\0b"), "broken text"),
+        ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "broken text"),
     ],
 )
-def test_a_malformed_line_is_named_by_its_number(tmp_path: Path, line: Any) -> None:
-    file = write_lines(tmp_path / "x.jsonl", row(), line)
-    with pytest.raises(UserError, match=r"x\.jsonl:2: not a conversation"):
-        read("jsonl", file)
+def test_a_malformed_line_keeps_its_place_and_says_what_is_wrong(tmp_path: Path, line: Any, reason: str) -> None:
+    file = write_lines(tmp_path / "x.jsonl", row(), line, row())
+    first, broken, last = read("jsonl", file)
+    first.check()
+    last.check()
+    with pytest.raises(BadSampleError, match=r"x\.jsonl:2\b.*") as told:
+        broken.check()
+    assert told.value.reason == reason
+    assert len(str(told.value)) < 600
+    assert pickle.loads(pickle.dumps(told.value)).reason == reason
 
 
 def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(json.dumps(row()).encode() + b"\n" + b'{"messages": "\xff"}\n')
-    with pytest.raises(UserError, match=r"x\.jsonl:2: .*utf-8"):
-        read("jsonl", tmp_path / "x.jsonl")
+    (_, broken) = read("jsonl", tmp_path / "x.jsonl")
+    with pytest.raises(BadSampleError, match=r"x\.jsonl:2: .*utf-8"):
+        broken.check()
 
 
 def test_no_pictures_may_be_written_as_null(tmp_path: Path) -> None:
@@ -124,6 +141,42 @@ def test_sources_are_joined_and_what_is_missing_is_named(tmp_path: Path, easy_vq
         with pytest.raises(UserError, match=message):
             read(kind, tmp_path / "nowhere")
     with pytest.raises(UserError, match="did you mean 'jsonl'"):
-        read("json", tmp_path)
+        read("jsnl", tmp_path)
     with pytest.raises(UserError, match="no records"):
         read("jsonl", write_lines(tmp_path / "empty.jsonl"))
+
+
+def test_a_weight_is_passes_over_the_source(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "x.jsonl", *[row(str(i)) for i in range(10)])
+
+    def answers(weight: float, seed: int = 0, **more: Any) -> list[str]:
+        source = DataSource(kind="jsonl", path=str(file), weight=weight, **more)
+        return [record.messages[1]["content"] for record in read_records([source], seed)]
+
+    whole = [str(i) for i in range(10)]
+    assert answers(1) == whole
+    assert answers(2) == whole * 2
+    more = answers(2.4)
+    assert more[:20] == whole * 2
+    assert (len(more), len(set(more[20:]))) == (24, 4)
+    assert more[20:] == sorted(more[20:])
+    assert answers(2.4) == more
+    assert {tuple(answers(0.5, seed)) for seed in range(5)} != {tuple(answers(0.5))}
+    assert sorted(answers(0.3) + answers(2)) != sorted(whole * 2)
+    # A limit comes first: the weight repeats what was taken.
+    some = answers(1, limit=4)
+    assert answers(3, limit=4) == some * 3
+
+
+def test_a_record_may_be_repeated_in_the_mix(tmp_path: Path) -> None:
+    a, b = (write_lines(tmp_path / f"{name}.jsonl", row(name), row(name)) for name in "ab")
+    sources = [DataSource(kind="jsonl", path=str(a), weight=3), DataSource(kind="jsonl", path=str(b))]
+    assert [r.messages[1]["content"] for r in read_records(sources, 0)] == ["a"] * 6 + ["b"] * 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"weight": 0}, {"weight": -1}, {"columns": {"picture": "x"}}, {"columns": {"text": ""}}]
+)
+def test_a_recipe_that_says_nonsense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"weight|columns"):
+        DataSource(kind="jsonl", path="x", **wrong)

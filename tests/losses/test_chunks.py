@@ -30,5 +30,7 @@ def test_a_budget_counts_more_than_threads() -> None:
     given = inputs(64, 49152)
     with patch("torch.get_num_threads", return_value=8):
         assert plan(given, torch.float32, 1) == (1, 1)
-        _, tile_rows = plan(given, torch.float32, 12 * 4 * 4 * 49152 * 3)  # three rows of twelve buffers in a quarter of it
+        _, tile_rows = plan(
+            given, torch.float32, 12 * 4 * 4 * 49152 * 3
+        )  # three rows of twelve buffers in a quarter of it
     assert tile_rows == 3

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.models.chat_template import template_text
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.recipe import Recipe
 from taid_vlm.training import train
@@ -121,3 +122,23 @@ def test_two_samples_of_one_id_are_refused(language_model: Path, easy_vqa: Path,
     object.__setattr__(twin, "id", setup.train.records[0].id)
     with pytest.raises(UserError, match="make ids unique"):
         setup.cache.fill(setup.train, setup.store)
+
+
+def test_a_student_that_ends_its_turns_otherwise_has_states_of_its_own(
+    tmp_path: Path, language_model: Path, easy_vqa: Path, checkpoint: Path
+) -> None:
+    alike = set_up(distil(language_model, easy_vqa, checkpoint))
+    recipe = distil(language_model, easy_vqa, checkpoint)
+    other = template_text("chatml").replace(
+        "+ '<|im_end|>' -}}{%- endgeneration", "+ '<|endoftext|>' -}}{%- endgeneration"
+    )
+    (tmp_path / "other.jinja").write_text(other)
+    student = recipe.student.model_copy(update={"chat_template": str(tmp_path / "other.jinja")})
+    told: list[str] = []
+    setup = prepare(recipe.model_copy(update={"student": student}), Accelerator(cpu=True), None, "fp32", told.append)
+    for one, left_out in ((alike, 0), (setup, 1)):
+        assert one.cache is not None
+        pairs = [one.train.pairer.pair(record) for record in one.train.records]
+        assert len(one.cache.take([pair.id for pair in pairs])) == sum(len(pair.labels) for pair in pairs)
+        assert one.train.pairer.ends_differ == left_out
+    assert any("when to stop is not" in text for text in told)

@@ -1,0 +1,40 @@
+"""Greedy answers of a stock model for a batch of conversations."""
+
+from typing import Any
+
+import torch
+from PIL import Image
+
+from taid_vlm.models.native.model import NativeModel
+from taid_vlm.models.native.processor import NativeProcessor
+
+
+@torch.no_grad()
+def native_answers(
+    model: NativeModel,
+    processor: NativeProcessor,
+    conversations: list[list[dict[str, Any]]],
+    images: list[list[Image.Image]],
+    max_new_tokens: int,
+) -> list[str]:
+    """Greedy continuation of each conversation, up to its end-of-turn token.
+
+    Args:
+        conversations: messages that end with a user's turn.
+        images: the pictures of each conversation, in order of their placeholders, as RGB.
+        max_new_tokens: upper limit for each answer.
+    """
+    prompts = [
+        processor.render(messages, add_generation_prompt=True, sizes=[picture.size for picture in pictures]).ids
+        for messages, pictures in zip(conversations, images, strict=True)
+    ]
+    longest, end = max(len(ids) for ids in prompts), processor.end_of_turn_id
+    input_ids = torch.full((len(prompts), longest), end)
+    attention_mask = torch.zeros_like(input_ids)
+    for row, ids in enumerate(prompts):
+        input_ids[row, longest - len(ids) :] = torch.tensor(ids)
+        attention_mask[row, longest - len(ids) :] = 1
+    inputs = processor.inputs(input_ids, attention_mask, torch.zeros(0, dtype=torch.long), images)
+    ends = list(dict.fromkeys([end, processor.tokenizer.eos_token_id]))
+    out = model.generate(inputs.to(model.head.weight.device), max_new_tokens, ends)
+    return [text.strip() for text in processor.tokenizer.batch_decode(out, skip_special_tokens=True)]

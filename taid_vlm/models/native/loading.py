@@ -1,0 +1,87 @@
+"""Opening a stock checkpoint: a folder with config.json, or a hub id."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.models.chat_template import template_text
+from taid_vlm.models.native.families import FAMILIES
+from taid_vlm.models.native.model import NativeModel
+from taid_vlm.models.native.processor import NativeProcessor, check_template
+
+
+def is_native(source: str) -> bool:
+    """Whether a checkpoint is for transformers to open: a folder with config.json, or a hub id."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return (folder / "config.json").is_file() and not (folder / "student.json").is_file()
+    return not source.startswith((".", "/", "~")) and source.count("/") == 1
+
+
+def open_native(
+    source: str,
+    chat_template: str | None = None,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    *,
+    load_weights: bool = True,
+) -> tuple[NativeModel, NativeProcessor]:
+    """The model in evaluation mode, and its processor.
+
+    Args:
+        chat_template: one of our templates, or a .jinja file; that of the family when None.
+        load_weights: False builds the model on the meta device from its config.
+
+    Raises:
+        UserError: no checkpoint is there, its family is not known, or its own chat template asks in another form.
+    """
+    source = str(Path(source).expanduser()) if source.startswith("~") else source
+    config = native_config(source, revision)
+    family = FAMILIES.get(config.model_type)
+    name = chat_template or family.template_for(config.get_text_config().model_type)
+    try:
+        stock, model = _open(source, config, revision, dtype, load_weights)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load the teacher {source!r}: {str(error).splitlines()[0]}") from error
+    processor = NativeProcessor(stock, family, template_text(name))
+    if chat_template is None:
+        check_template(processor, name)
+    return NativeModel(model).requires_grad_(False).eval(), processor
+
+
+def native_config(source: str, revision: str | None = None) -> Any:
+    """Config of a checkpoint of a known family.
+
+    Raises:
+        UserError: none is there, or another family.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot load the teacher {source!r}: {str(error).splitlines()[0]}. Give a hub id, or the folder of a checkpoint of transformers "
+            f"or of a saved student"
+        ) from error
+    if config.model_type not in FAMILIES:
+        raise UserError(
+            f"the teacher {source!r} is of family {config.model_type!r}; vision-language families that can teach: {', '.join(FAMILIES)}. "
+            f"A plain language model goes under teacher.language_model"
+        )
+    return config
+
+
+def _open(source: str, config: Any, revision: str | None, dtype: torch.dtype, load_weights: bool) -> tuple[Any, Any]:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    stock = AutoProcessor.from_pretrained(source, revision=revision)
+    with nullcontext() if load_weights else torch.device("meta"):
+        if load_weights:
+            model = AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=dtype)
+        else:
+            model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+    return stock, model

@@ -1,0 +1,63 @@
+"""What ``taid-vlm preview`` does."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.common.files import write_atomic
+from taid_vlm.preview import measure
+from taid_vlm.preview.html_page import page
+from taid_vlm.preview.make import make_preview
+from taid_vlm.preview.show import show
+from taid_vlm.recipe.schema import Recipe
+
+
+def preview_recipe(
+    recipe: Recipe,
+    title: str,
+    *,
+    samples: int = 5,
+    seed: int | None = None,
+    scan: bool = False,
+    html: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print the preview of a recipe, and write it as a page where one is asked for.
+
+    Args:
+        recipe, title, samples, seed, scan: see :func:`make_preview`.
+        html: file to write.
+        as_json: print the figures as JSON, and nothing else.
+
+    Raises:
+        UserError: see :func:`make_preview`; a page that cannot be written.
+    """
+    if html is not None and html.is_dir():
+        raise UserError(f"--html {html} is a folder; give the name of a file, such as {html / 'preview.html'}")
+    with _bar() as progress:
+        made = make_preview(recipe, title, samples=samples, seed=seed, scan=scan, progress=progress)
+    if html is not None:
+        write_atomic(html, page(made))
+    if as_json:
+        print(json.dumps(made.to_json(), indent=2))
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # samples hold letters that an old terminal has not
+    show(made)
+    if html is not None:
+        print(f"page: {html}")
+
+
+@contextmanager
+def _bar() -> Iterator[measure.Progress]:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        line = bar.add_task("records", total=None)
+        yield lambda done, total: bar.update(line, completed=done, total=total)

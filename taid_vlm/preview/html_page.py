@@ -1,0 +1,64 @@
+"""A preview as one HTML page that needs nothing else: no script, no network."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from taid_vlm.preview.schema import Left, Piece, Preview
+from taid_vlm.preview.tokens import shortened, visible
+
+PIECES = 4000  # of a rendering that are shown
+FOLDER = Path(__file__).parent
+
+
+def page(preview: Preview) -> str:
+    """The page; it is well-formed XML as well, and all text of the data is escaped in it."""
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_safe
+    )
+    environment.filters |= {"data_uri": data_uri, "runs": runs, "share": _share, "number": _number}
+    template = environment.from_string((FOLDER / "page.html.jinja").read_text(encoding="utf-8"))
+    style = Markup((FOLDER / "page.css").read_text(encoding="utf-8"))
+    figures = preview.figures
+    most = max((count for one in figures.histogram for count in one.counts.values()), default=1)
+    dropped = sum(one.count for one in figures.dropped)
+    return template.render(preview=preview, figures=figures, most=most, dropped=dropped, style=style)
+
+
+def data_uri(image: Image.Image) -> str:
+    """PNG or JPEG, whichever is smaller."""
+    encoded = {}
+    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 85})):
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        encoded[kind] = file.getvalue()
+    kind = min(encoded, key=lambda name: len(encoded[name]))
+    return f"data:image/{kind};base64,{base64.b64encode(encoded[kind]).decode()}"
+
+
+def runs(pieces: list[Piece]) -> list[tuple[bool, list[Piece | Left]]]:
+    """Shortened pieces, those that are supervised alike in a row together."""
+    found: list[tuple[bool, list[Piece | Left]]] = []
+    for piece in shortened(pieces, PIECES):
+        taught = isinstance(piece, Piece) and piece.supervised
+        if not found or found[-1][0] != taught:
+            found.append((taught, []))
+        found[-1][1].append(piece)
+    return found
+
+
+def _safe(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"

@@ -1,0 +1,136 @@
+"""Answers that the teacher writes once, to learn from as labels: sequence-level distillation (arXiv 1606.07947, section 3.2).
+
+The teacher's words take the place of each record's last answer. Words need no shared vocabulary, so teacher and student may have any two
+tokenizers. Answers are kept on disk by what they depend on: the words and pictures asked about, the teacher, and how it was run.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from taid_vlm.common.assets import cache_folder
+from taid_vlm.common.errors import UserError
+from taid_vlm.common.files import write_atomic
+from taid_vlm.data.images import open_image
+from taid_vlm.data.pictures import Picture
+from taid_vlm.data.record import BadSampleError, Record
+from taid_vlm.models.teacher import Teacher
+from taid_vlm.training.teacher_cache import autocast
+
+BATCH = 16
+SHARD = 16 * BATCH
+FORMAT = 1
+
+
+class WrittenAnswers:
+    """The answers of one teacher.
+
+    Args:
+        max_tokens: longest answer. precision: the autocast the teacher runs under. Both are part of the key.
+    """
+
+    def __init__(self, teacher: Teacher, max_tokens: int, precision: str) -> None:
+        self.teacher, self.max_tokens, self.precision = teacher, max_tokens, precision
+        name = hashlib.sha256(f"{FORMAT} {teacher.fingerprint} {max_tokens} {precision}".encode()).hexdigest()[:24]
+        self.folder = cache_folder() / "answers" / name
+        self._pictures: dict[Picture, str] = {}
+
+    def replaced(
+        self, records: Sequence[Record], progress: Callable[[int, int], None] | None = None
+    ) -> tuple[list[Record], int]:
+        """The records with the teacher's words as their last answer, and how many were left out for it had none.
+
+        What is on disk is read, the rest is written a shard at a time; killed, it goes on at the shard it was at. Records without a
+        question (texts, broken ones) and those whose pictures cannot be read stay as they are, for screening to judge.
+        """
+        keys = [self._key(record) if _asks(record) else "" for record in records]
+        known = self._read()
+        missing = [i for i, key in enumerate(keys) if key and key not in known]
+        missing = list({keys[i]: i for i in missing}.values())  # one of equal questions
+        # Prompts of like length share a batch.
+        missing.sort(key=lambda i: (len(records[i].images), sum(len(str(m["content"])) for m in records[i].messages)))
+        for start in range(0, len(missing), SHARD):
+            part = missing[start : start + SHARD]
+            written = self._write([records[i] for i in part], [keys[i] for i in part])
+            known.update(written)
+            if progress is not None:
+                progress(min(start + SHARD, len(missing)), len(missing))
+        answered, left_out = [], 0
+        for record, key in zip(records, keys, strict=True):
+            answer = known.get(key)
+            if answer == "":
+                left_out += 1
+            else:
+                answered.append(record if answer is None else _with_answer(record, answer))
+        return answered, left_out
+
+    def _write(self, records: list[Record], keys: list[str]) -> dict[str, str]:
+        written: dict[str, str] = {}
+        device = self.teacher.head_weight.device
+        for start in range(0, len(records), BATCH):
+            good = []
+            for record, key in zip(records[start : start + BATCH], keys[start : start + BATCH], strict=True):
+                asked = record.messages[:-1]
+                try:
+                    pictures = [open_image(picture) for picture in record.images]
+                    self.teacher.processor.render(asked, True, [picture.size for picture in pictures])
+                except BadSampleError:
+                    continue
+                except UserError:  # a shape that this teacher does not take
+                    written[key] = ""
+                else:
+                    good.append((key, asked, pictures))
+            if good:
+                with autocast(device, self.precision), torch.no_grad():
+                    answers = self.teacher.answers([m for _, m, _ in good], [p for _, _, p in good], self.max_tokens)
+                written.update(zip((key for key, _, _ in good), answers, strict=True))
+        if written:
+            content = json.dumps(written, ensure_ascii=False, indent=0).encode()
+            write_atomic(self.folder / f"{hashlib.sha256(content).hexdigest()[:24]}.json", content)
+        return written
+
+    def _read(self) -> dict[str, str]:
+        known: dict[str, str] = {}
+        for file in sorted(self.folder.glob("*.json")):
+            content = file.read_bytes()
+            if hashlib.sha256(content).hexdigest()[:24] != file.stem:
+                raise UserError(
+                    f"the teacher's written answers are damaged: {file} does not have the hash that its name says; delete the file, "
+                    f"they will be written again"
+                )
+            known.update(json.loads(content))
+        return known
+
+    def _key(self, record: Record) -> str:
+        digest = hashlib.sha256(json.dumps(record.messages[:-1], sort_keys=True).encode())
+        for picture in record.images:
+            if picture not in self._pictures:
+                self._pictures[picture] = hashlib.sha256(_bytes_of(picture)).hexdigest()
+            digest.update(self._pictures[picture].encode())
+        return digest.hexdigest()
+
+
+def _asks(record: Record) -> bool:
+    """Whether there is a question before a last answer, in a record that screening would not refuse as it is."""
+    try:
+        record.check()
+    except BadSampleError:
+        return False
+    if record.text is not None or len(record.messages) < 2:
+        return False
+    return record.messages[-1]["role"] == "assistant" and record.messages[-2]["role"] == "user"
+
+
+def _with_answer(record: Record, answer: str) -> Record:
+    return replace(record, messages=[*record.messages[:-1], {**record.messages[-1], "content": answer}])
+
+
+def _bytes_of(picture: Picture | Path) -> bytes:
+    try:
+        return picture.read_bytes()
+    except OSError:  # judged when it is opened
+        return b""

@@ -1,0 +1,179 @@
+"""Answers written by the teacher: cached, resumed at the shard a kill left off at, and learnt whatever the tokenizer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from taid_vlm.common.errors import UserError
+from taid_vlm.data import Record
+from taid_vlm.models.specs import LanguageModelSpec
+from taid_vlm.models.teacher import Teacher, teacher_from_checkpoint, teacher_from_language_model
+from taid_vlm.recipe import Recipe
+from taid_vlm.training import train, written_answers
+from taid_vlm.training.setup import prepare
+from taid_vlm.training.written_answers import WrittenAnswers
+from tests.tiny.language_model import save_chatty_llama
+from tests.tiny.native import MAKERS, save_native
+from tests.tiny.recipes import logged_steps, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def chatty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_chatty_llama(tmp_path_factory.mktemp("chatty") / "llama")
+
+
+def teacher_of(folder: Path) -> Teacher:
+    return teacher_from_language_model(LanguageModelSpec(source=str(folder)))
+
+
+def questions(count: int) -> list[Record]:
+    return [
+        Record(str(i), [{"role": "user", "content": f"number {i}"}, {"role": "assistant", "content": "gold"}])
+        for i in range(count)
+    ]
+
+
+def said(records: list[Record]) -> list[str]:
+    return [record.messages[-1]["content"] for record in records]
+
+
+def counted(teacher: Teacher, monkeypatch: pytest.MonkeyPatch, fail_at: int | None = None) -> list[int]:
+    """Sizes of the batches that the teacher answers from now on; at a given one it is killed."""
+    asked: list[int] = []
+    answers = Teacher.answers
+
+    def counting(self: Teacher, conversations: Any, images: Any, most: int) -> list[str]:
+        if len(asked) == fail_at:
+            raise KeyboardInterrupt
+        asked.append(len(conversations))
+        return answers(self, conversations, images, most)
+
+    monkeypatch.setattr(Teacher, "answers", counting)
+    return asked
+
+
+def test_last_answers_are_the_teachers_own(chatty: Path) -> None:
+    teacher = teacher_of(chatty)
+    records = questions(3)
+    turns = [*records[0].messages, {"role": "user", "content": "and?"}, {"role": "assistant", "content": "gold"}]
+    records.append(Record("turns", turns))
+    answered, left_out = WrittenAnswers(teacher, 5, "fp32").replaced(records)
+    assert left_out == 0
+    for record, own in zip(answered, records, strict=True):
+        (expected,) = teacher.answers([own.messages[:-1]], [[]], 5)
+        assert record.messages == [*own.messages[:-1], {"role": "assistant", "content": expected}]
+        assert expected not in ("", "gold")
+    assert len(set(said(answered))) > 1
+
+
+def test_a_killed_run_goes_on_at_its_shard(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written_answers, "BATCH", 2)
+    monkeypatch.setattr(written_answers, "SHARD", 4)
+    teacher = teacher_of(chatty)
+    with monkeypatch.context() as patched:
+        asked = counted(teacher, patched, fail_at=3)
+        with pytest.raises(KeyboardInterrupt):
+            WrittenAnswers(teacher, 4, "fp32").replaced(questions(10))
+        assert asked == [2, 2, 2]
+    folder = WrittenAnswers(teacher, 4, "fp32").folder
+    assert len(list(folder.iterdir())) == 1
+    asked = counted(teacher, monkeypatch)
+    resumed, _ = WrittenAnswers(teacher, 4, "fp32").replaced(questions(10))
+    assert sum(asked) == 6
+    again, _ = WrittenAnswers(teacher, 4, "fp32").replaced(questions(10))
+    assert sum(asked) == 6
+    assert said(again) == said(resumed)
+    assert said(resumed) == teacher.answers([r.messages[:-1] for r in questions(10)], [[]] * 10, 4)
+
+
+def test_what_decides_an_answer_decides_its_place(chatty: Path, language_model: Path) -> None:
+    teacher, other = teacher_of(chatty), teacher_of(language_model)
+    variants = [(teacher, 4, "fp32"), (teacher, 5, "fp32"), (teacher, 4, "bf16"), (other, 4, "fp32")]
+    assert len({WrittenAnswers(*variant).folder for variant in variants}) == 4
+
+
+def test_a_damaged_shard_is_named(chatty: Path) -> None:
+    answers = WrittenAnswers(teacher_of(chatty), 4, "fp32")
+    answers.replaced(questions(2))
+    (shard,) = answers.folder.iterdir()
+    shard.write_text(json.dumps({}))
+    with pytest.raises(UserError, match=f"damaged: .*{shard.name}.*delete the file"):
+        answers.replaced(questions(2))
+
+
+def test_records_without_a_question_stay_and_the_wordless_teacher_is_counted(
+    chatty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = Record("text", [], text="a document")
+    missing = Record("missing", [{"role": "user", "content": [{"type": "image"}]}, questions(1)[0].messages[1]])
+    monkeypatch.setattr(Teacher, "answers", lambda self, conversations, images, most: [""] * len(conversations))
+    answered, left_out = WrittenAnswers(teacher_of(chatty), 4, "fp32").replaced([text, missing, *questions(2)])
+    assert answered == [text, missing]
+    assert left_out == 2
+
+
+def test_a_picture_that_the_teacher_does_not_take_leaves_its_sample_out(tmp_path: Path) -> None:
+    teacher = teacher_from_checkpoint(str(save_native(tmp_path / "qwen", "qwen2_vl")))
+    records = []
+    for name, size in (("thin", (4, 1200)), ("good", (30, 20))):
+        Image.new("RGB", size, "red").save(tmp_path / f"{name}.png")
+        look = [{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant", "content": "gold"}]
+        records.append(Record(name, look, (tmp_path / f"{name}.png",)))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    records.append(Record("broken", records[0].messages, (tmp_path / "broken.png",)))
+    answered, left_out = WrittenAnswers(teacher, 4, "fp32").replaced(records)
+    assert [record.id for record in answered] == ["good", "broken"]
+    assert answered[1] == records[2]
+    assert left_out == 1
+
+
+@pytest.mark.parametrize("family", MAKERS)
+def test_a_stock_teacher_answers_alone_as_in_a_batch(tmp_path: Path, family: str) -> None:
+    teacher = teacher_from_checkpoint(str(save_native(tmp_path / family, family)))
+    look = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this picture of?"}]}]
+    hello = [{"role": "user", "content": "Hi"}]
+    picture = Image.radial_gradient("L").convert("RGB").resize((50, 30))
+    together = teacher.answers([look, hello], [[picture], []], 6)
+    assert together == [*teacher.answers([look], [[picture]], 6), *teacher.answers([hello], [[]], 6)]
+
+
+def distil(language_model: Path, easy_vqa: Path, folder: Path, **changes: Any) -> Recipe:
+    data = tiny_recipe(language_model, easy_vqa).data.model_dump() | {"answers": "teacher", "answer_tokens": 4}
+    content = {
+        "teacher": {"checkpoint": str(folder)},
+        "data": data,
+        "training": {"steps": 2, "batch_size": 4, "lr": 5e-3, "precision": "fp32"},
+    }
+    return tiny_recipe(language_model, easy_vqa, **{**content, **changes})
+
+
+def test_a_teacher_with_another_tokenizer_teaches_by_its_words(
+    tmp_path: Path, language_model: Path, easy_vqa: Path
+) -> None:
+    folder = save_native(tmp_path / "teacher", "internvl")
+    recipe = distil(language_model, easy_vqa, folder)
+    setup = prepare(recipe, Accelerator(cpu=True), None, "fp32", lambda text: None)
+    assert setup.teacher is None
+    assert not {"red", "blue"} & set(said(list(setup.train.records)))
+    assert setup.validation is not None
+    assert {"red", "blue"} == set(said(list(setup.validation.records)))
+    train(recipe, tmp_path / "run")
+    assert len(logged_steps(tmp_path / "run")) == 2
+    with pytest.raises(UserError, match=r"Two ways out: a student .* teacher's tokenizer, or .*data.answers: teacher"):
+        train(distil(language_model, easy_vqa, folder, loss={"name": "kl"}), tmp_path / "kl")
+
+
+def test_a_recipe_without_a_teacher_is_refused(language_model: Path, easy_vqa: Path) -> None:
+    with pytest.raises(ValueError, match="needs a teacher to write them"):
+        distil(language_model, easy_vqa, Path("unused"), teacher=None)
+
+
+def test_no_gradient_is_kept(chatty: Path) -> None:
+    teacher = teacher_of(chatty)
+    teacher.answers([questions(1)[0].messages[:-1]], [[]], 2)
+    assert not any(isinstance(p.grad, torch.Tensor) for p in teacher.model.parameters())
