@@ -44,6 +44,10 @@ def compare(old: Any, new: Any, where: str) -> None:
     if isinstance(old, dict):
         for key, value in old.items():
             compare(value, new[key], f"{where}.{key}")
+    elif isinstance(old, list):
+        assert len(old) == len(new), where
+        for place, value in enumerate(old):
+            compare(value, new[place], f"{where}.{place}")
     else:
         assert old == new, where
 
