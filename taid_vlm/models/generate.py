@@ -59,6 +59,7 @@ def greedy_ids(
         attention_mask=attention_mask,
         max_new_tokens=max_new_tokens,
         do_sample=False,
+        repetition_penalty=1.0,  # greedy is greedy, whatever the checkpoint's generation config asks for
         eos_token_id=end,
         pad_token_id=end,
     )

@@ -103,6 +103,8 @@ def _warnings(recipe: Recipe, figures: Figures, measure: Measure) -> list[str]:
         check_mismatches(measure.mismatches, figures.samples)
     except UserError as error:
         found.append(f"{stops}: {str(error).splitlines()[0].rstrip(':')}")
+    if recipe.data.answers == "teacher":
+        found.append("data.answers is teacher: training replaces the last answers that are shown here by the teacher's")
     if not figures.usable:
         found.append(f"{stops}: no sample is left")
     return [*found, *measure.pairer.notes()]

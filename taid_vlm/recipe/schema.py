@@ -125,6 +125,8 @@ class DataSpec(Strict):
 
     @model_validator(mode="after")
     def _rows_hold_samples(self) -> "DataSpec":
+        if self.answers == "teacher" and self.too_long == "trim":
+            raise ValueError("too_long: trim would cut off the answers that the teacher wrote: set too_long: drop")
         if self.pack_length is not None and self.batching != "packed":
             raise ValueError("pack_length is of packed rows: set batching: packed, or leave it out")
         if self.pack_length is not None and self.pack_length < self.max_length:

@@ -98,8 +98,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
             vocabulary = shared_vocabulary(processor.tokenizer, teacher.processor.tokenizer, *rows)
         teacher.model.to(accelerator.device)
         if writes:
-            with accelerator.main_process_first():  # the others read what the first has written
-                records = _written(recipe, records, teacher, precision, say)
+            records = _written(recipe, records, teacher, precision, accelerator, say)
         teacher = teacher if spec.needs_teacher else None
     student.to(accelerator.device)
     with autocast(accelerator.device, precision):
@@ -144,12 +143,18 @@ def _teacher(spec: TeacherSpec) -> Teacher:
     return teacher_from_language_model(spec.language_model, spec.chat_template, dtype)
 
 
-def _written(recipe: Recipe, records: list[Record], teacher: Teacher, precision: str, say: Say) -> list[Record]:
+def _written(
+    recipe: Recipe, records: list[Record], teacher: Teacher, precision: str, accelerator: Accelerator, say: Say
+) -> list[Record]:
     """The records with the teacher's words as their last answers."""
     with _bar("answers") as progress:
-        answered, left_out = WrittenAnswers(teacher, recipe.data.answer_tokens, precision).replaced(records, progress)
+        writes = WrittenAnswers(teacher, recipe.data.answer_tokens, precision, recipe.data.max_length)
+        share = accelerator.process_index, accelerator.num_processes
+        answered, left_out = writes.replaced(records, progress, share, accelerator.wait_for_everyone)
     if left_out:
-        say(f"{left_out} of {len(records)} samples are left out: the teacher had no answer to them")
+        say(
+            f"{left_out} of {len(records)} samples are left out: the teacher had no answer to them, or the question is longer than max_length"
+        )
     if not answered:
         raise UserError(
             "the teacher had no answer to any training record; its chat template may not be the one it knows"

@@ -17,6 +17,7 @@ from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import require_space, sha256_of, write_atomic
 from taid_vlm.data.batches import PreparedRecords, make_loader
+from taid_vlm.data.pairing import Pairer
 from taid_vlm.data.pictures import Picture
 from taid_vlm.data.record import Record
 from taid_vlm.models.teacher import Teacher
@@ -47,7 +48,7 @@ class TeacherCache:
     ) -> None:
         """Read what is on disk and compute the rest, a shard at a time; killed, it goes on at the shard it was at."""
         ends_left_out = prepared.pairer.ends_differ
-        keys = [self._key(record, ends_left_out) for record in prepared.records]
+        keys = [self._key(record, ends_left_out, prepared.pairer) for record in prepared.records]
         ids = [record.id for record in prepared.records]
         if len(set(zip(ids, keys, strict=True))) > len(set(ids)):
             raise UserError(
@@ -92,10 +93,13 @@ class TeacherCache:
                 states[name] = piece.clone()
         return states
 
-    def _key(self, record: Record, ends_left_out: bool) -> str:
+    def _key(self, record: Record, ends_left_out: bool, pairer: Pairer) -> str:
         digest = hashlib.sha256(record.text_digest().encode())
         if ends_left_out:  # fewer rows of the same words
             digest.update(b"ends left out")
+        if record.text is not None:  # which of its tokens are said depends on the student's tokenizer, too
+            side = pairer.pair(record).teacher
+            digest.update(repr(side and side.rows).encode())
         for path in record.images:
             if path not in self._pictures:
                 self._pictures[path] = hashlib.sha256(_bytes_of(path)).hexdigest()

@@ -23,34 +23,47 @@ from taid_vlm.training.teacher_cache import autocast
 
 BATCH = 16
 SHARD = 16 * BATCH
-FORMAT = 1
+FORMAT = 2
 
 
 class WrittenAnswers:
     """The answers of one teacher.
 
     Args:
-        max_tokens: longest answer. precision: the autocast the teacher runs under. Both are part of the key.
+        max_tokens: longest answer. precision: the autocast the teacher runs under.
+        max_length: tokens of the longest question, pictures included; to a longer one there is no answer.
+        All three are part of the key.
     """
 
-    def __init__(self, teacher: Teacher, max_tokens: int, precision: str) -> None:
-        self.teacher, self.max_tokens, self.precision = teacher, max_tokens, precision
-        name = hashlib.sha256(f"{FORMAT} {teacher.fingerprint} {max_tokens} {precision}".encode()).hexdigest()[:24]
+    def __init__(self, teacher: Teacher, max_tokens: int, precision: str, max_length: int = 4096) -> None:
+        self.teacher, self.max_tokens, self.precision, self.max_length = teacher, max_tokens, precision, max_length
+        about = f"{FORMAT} {teacher.fingerprint} {max_tokens} {precision} {max_length}"
+        name = hashlib.sha256(about.encode()).hexdigest()[:24]
         self.folder = cache_folder() / "answers" / name
         self._pictures: dict[Picture, str] = {}
 
     def replaced(
-        self, records: Sequence[Record], progress: Callable[[int, int], None] | None = None
+        self,
+        records: Sequence[Record],
+        progress: Callable[[int, int], None] | None = None,
+        share: tuple[int, int] = (0, 1),
+        wait: Callable[[], None] = lambda: None,
     ) -> tuple[list[Record], int]:
         """The records with the teacher's words as their last answer, and how many were left out for it had none.
 
         What is on disk is read, the rest is written a shard at a time; killed, it goes on at the shard it was at. Records without a
         question (texts, broken ones) and those whose pictures cannot be read stay as they are, for screening to judge.
+
+        Args:
+            share: rank and number of processes, each of which writes its part. wait: returns when all have come to it.
         """
         keys = [self._key(record) if _asks(record) else "" for record in records]
         known = self._read()
         missing = [i for i, key in enumerate(keys) if key and key not in known]
         missing = list({keys[i]: i for i in missing}.values())  # one of equal questions
+        rank, world = share
+        # By key: what is on disk may be seen at other moments by other processes.
+        missing = [i for i in missing if int(keys[i][:8], 16) % world == rank]
         # Prompts of like length share a batch.
         missing.sort(key=lambda i: (len(records[i].images), sum(len(str(m["content"])) for m in records[i].messages)))
         for start in range(0, len(missing), SHARD):
@@ -59,6 +72,9 @@ class WrittenAnswers:
             known.update(written)
             if progress is not None:
                 progress(min(start + SHARD, len(missing)), len(missing))
+        if world > 1:
+            wait()
+            known = self._read()
         answered, left_out = [], 0
         for record, key in zip(records, keys, strict=True):
             answer = known.get(key)
@@ -77,13 +93,16 @@ class WrittenAnswers:
                 asked = record.messages[:-1]
                 try:
                     pictures = [open_image(picture) for picture in record.images]
-                    self.teacher.processor.render(asked, True, [picture.size for picture in pictures])
+                    asks = self.teacher.processor.render(asked, True, [picture.size for picture in pictures])
                 except BadSampleError:
                     continue
                 except UserError:  # a shape that this teacher does not take
                     written[key] = ""
                 else:
-                    good.append((key, asked, pictures))
+                    if len(asks.ids) <= self.max_length:
+                        good.append((key, asked, pictures))
+                    else:
+                        written[key] = ""
             if good:
                 with autocast(device, self.precision), torch.no_grad():
                     answers = self.teacher.answers([m for _, m, _ in good], [p for _, _, p in good], self.max_tokens)

@@ -293,3 +293,55 @@ def judged(record: Record) -> BadSampleError | None:
     except BadSampleError as error:
         return error
     return None
+
+
+def test_parquet_files_have_their_pictures_beside_them(tmp_path: Path) -> None:
+    for index, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(png(index))
+        rows = {"messages": [as_said("What?", "This.")], "images": [["0.png"]]}
+        pq.write_table(pa.table(rows), tmp_path / name / "train.parquet")
+    records = read("parquet", tmp_path, columns={"images": "images"}, image_mark="<image>")
+    assert [picture.read_bytes() for record in records for picture in record.images] == [png(0), png(1)]
+    assert len({record.id for record in records}) == 2
+
+
+def test_splits_of_a_set_have_other_names_for_their_rows(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        pq.write_table(pa.table({"messages": [as_said("What?", split)]}), tmp_path / f"{split}.parquet")
+    for kind in ("parquet", "huggingface"):
+        assert read(kind, tmp_path)[0].id != read(kind, tmp_path, split="test")[0].id
+
+
+def test_a_saved_split_cannot_be_sliced(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    Dataset.from_dict({"messages": [as_said("What?", "This.")] * 3}).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(UserError, match=r"cannot be cut.*limit"):
+        read("huggingface", tmp_path / "saved", split="train[:2]")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_pictures_of_a_shard_come_in_their_own_order(tmp_path: Path, named: bool) -> None:
+    marks = "".join("<image>" for _ in range(12))
+    sample = {"messages": as_said(marks, "Many.")}
+    if named:
+        sample["images"] = [f"k.{i}.png" for i in reversed(range(12))]  # type: ignore[assignment]
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        add_member(archive, "k.json", json.dumps(sample).encode())
+        for i in sorted(range(12), key=str):  # as an archive that was sorted by name
+            add_member(archive, f"k.{i}.png", bytes([i]))
+    (record,) = read("webdataset", tmp_path / "s.tar", image_mark="<image>")
+    expected = [bytes([i]) for i in range(12)]
+    assert [picture.read_bytes() for picture in record.images] == (expected[::-1] if named else expected)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_line(tmp_path: Path) -> None:
+    line = json.dumps({"messages": as_said("What?", "This.")}).encode()
+    (tmp_path / "x.jsonl").write_bytes(b"\xef\xbb\xbf" + line + b"\r\n")
+    (record,) = read("jsonl", tmp_path / "x.jsonl")
+    record.check()
+
+
+def as_said(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]

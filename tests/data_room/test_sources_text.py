@@ -54,7 +54,7 @@ def test_documents_come_from_files_lines_and_tables(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([{"content": "from a table", "id": "x"}]), tmp_path / "x.parquet")
     (record,) = read(tmp_path / "x.parquet", columns={"text": "content"})
     assert (record.text, record.messages, record.images) == ("from a table", [], ())
-    assert record.id.endswith("x.parquet row 0 (id x)")
+    assert record.id.endswith("x.parquet split train row 0 (id x)")
 
 
 def test_plain_text_is_no_conversation(tmp_path: Path) -> None:

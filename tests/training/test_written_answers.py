@@ -14,6 +14,7 @@ from taid_vlm.data import Record
 from taid_vlm.models.specs import LanguageModelSpec
 from taid_vlm.models.teacher import Teacher, teacher_from_checkpoint, teacher_from_language_model
 from taid_vlm.recipe import Recipe
+from taid_vlm.recipe.schema import DataSpec
 from taid_vlm.training import train, written_answers
 from taid_vlm.training.setup import prepare
 from taid_vlm.training.written_answers import WrittenAnswers
@@ -177,3 +178,31 @@ def test_no_gradient_is_kept(chatty: Path) -> None:
     teacher = teacher_of(chatty)
     teacher.answers([questions(1)[0].messages[:-1]], [[]], 2)
     assert not any(isinstance(p.grad, torch.Tensor) for p in teacher.model.parameters())
+
+
+def test_a_question_beyond_the_limit_has_no_answer(chatty: Path) -> None:
+    short, long = questions(2)
+    long = Record("long", [{"role": "user", "content": "word " * 500}, long.messages[1]])
+    answered, left_out = WrittenAnswers(teacher_of(chatty), 4, "fp32", max_length=64).replaced([short, long])
+    assert [record.id for record in answered] == [short.id]
+    assert left_out == 1
+
+
+def test_processes_share_the_writing(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = teacher_of(chatty)
+    alone, _ = WrittenAnswers(teacher, 6, "fp32").replaced(questions(12))
+    teacher.fingerprint += " of another run"
+    asked = counted(teacher, monkeypatch)
+
+    def the_other() -> None:  # writes its part while this one waits
+        WrittenAnswers(teacher, 6, "fp32").replaced(questions(12), share=(1, 2))
+
+    together, _ = WrittenAnswers(teacher, 6, "fp32").replaced(questions(12), share=(0, 2), wait=the_other)
+    assert sum(asked) == 12
+    assert len(asked) >= 2
+    assert said(together) == said(alone)
+
+
+def test_trimming_does_not_go_with_written_answers() -> None:
+    with pytest.raises(ValueError, match="trim would cut off the answers"):
+        DataSpec.model_validate({"train": [{"kind": "jsonl", "path": "x"}], "answers": "teacher", "too_long": "trim"})

@@ -90,7 +90,7 @@ def text_rows(source: DataSource, layout: Layout) -> Iterator[Row]:
 def json_row(raw: bytes, place: str, folder: Path) -> Row:
     """The row that a JSON text holds."""
     try:
-        item = json.loads(raw.decode("utf-8"))
+        item = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         return Row(place, {}, folder, f"not JSON ({error}); expected an object")
     return _object_row(item, place, folder)

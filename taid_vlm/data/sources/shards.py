@@ -90,8 +90,32 @@ def _samples(shard: Path, image_column: str) -> Iterator[Row]:
             else:
                 cells[extension] = content.decode("utf-8", errors="surrogateescape")
         if pictures:
-            cells[image_column] = pictures
+            cells[image_column], stray = _in_order(pictures, cells.get(image_column), key)
+            unreadable = unreadable or stray
         yield Row(place, cells, shard.parent, unreadable)
+
+
+def _in_order(pictures: list[PictureInArchive], named: Any, key: str) -> tuple[list[PictureInArchive], str | None]:
+    """The pictures as the sample's own list names them, or else by the numbers in their names; and what is wrong.
+
+    An archive that was sorted by name has ``k.10.png`` before ``k.2.png``.
+    """
+    extensions = {picture.member.rpartition("/")[2].partition(".")[2]: picture for picture in pictures}
+    if isinstance(named, list) and named and all(isinstance(name, str) for name in named):
+        stem = key.rpartition("/")[2] + "."
+        names = [name.rpartition("/")[2] for name in named]
+        found = [extensions.get(name.removeprefix(stem), extensions.get(name)) for name in names]
+        absent = [name for name, picture in zip(named, found, strict=True) if picture is None]
+        wrong = (
+            f"the archive has no picture {absent[0]!r} of this sample; it has {', '.join(extensions)}"
+            if absent
+            else None
+        )
+        return [picture for picture in found if picture is not None], wrong
+    by_number = [(re.findall(r"\d+", extension), picture) for extension, picture in extensions.items()]
+    if len(extensions) == len(pictures) and all(numbers for numbers, _ in by_number):
+        return [picture for _, picture in sorted(by_number, key=lambda one: list(map(int, one[0])))], None
+    return pictures, None
 
 
 def _members(shard: Path) -> Iterator[tuple[str, str, Any]]:

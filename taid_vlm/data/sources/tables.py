@@ -40,9 +40,13 @@ def parquet_rows(source: DataSource, layout: Layout) -> Iterator[Row]:
         there = ""
     if not files:
         raise UserError(f"no Parquet files of split {source.split!r} at {path}{there and f'; it has {there}'}")
-    table = _loaded(source, "parquet", data_files={"rows": files}, split="rows", cache_dir=_own_cache())
-    beside = Path(files[0]).parent
-    return _table_rows(_mapped(table, [files]), source, layout, beside)
+    for folder in sorted(
+        {Path(file).parent for file in files}
+    ):  # relative picture paths start from their own file's folder
+        some = [file for file in files if Path(file).parent == folder]
+        table = _loaded(source, "parquet", data_files={"rows": some}, split="rows", cache_dir=_own_cache())
+        place = f"{some[0] if len(some) == 1 else folder} split {source.split}"
+        yield from _table_rows(_mapped(table, [some]), source, layout, folder, place)
 
 
 def huggingface_rows(source: DataSource, layout: Layout) -> Iterator[Row]:
@@ -63,7 +67,13 @@ def huggingface_rows(source: DataSource, layout: Layout) -> Iterator[Row]:
     else:
         table = _loaded(source, source.path, source.config, split=source.split)
     key = [source.path, source.config, source.split]
-    return _table_rows(_mapped(table, key, whole=_names_a_whole_split(source)), source, layout, path)
+    place = _place(source)
+    return _table_rows(_mapped(table, key, whole=_names_a_whole_split(source)), source, layout, path, place)
+
+
+def _place(source: DataSource) -> str:
+    """Names the rows of a set: other splits and configurations have row 0 as well."""
+    return " ".join([source.path, *([f"config {source.config}"] if source.config else []), f"split {source.split}"])
 
 
 def _own_cache() -> str:
@@ -97,6 +107,10 @@ def _saved(source: DataSource, path: Path) -> Any:
     except Exception as error:
         raise UserError(f"cannot read the saved data set {path}: {error}; save it again with save_to_disk") from error
     if not isinstance(found, DatasetDict):
+        if not _names_a_whole_split(source):
+            raise UserError(
+                f"{path} is one saved split, of which {source.split!r} cannot be cut: leave split out and set a limit"
+            )
         return found  # one split, whatever its name
     if source.split not in found:
         raise UserError(f"{path} has no split {source.split!r}: {did_you_mean(source.split, map(str, found))}")
@@ -110,15 +124,20 @@ def _mapped(table: Any, key: Any, whole: bool = True) -> Any:
     files = [Path(file["filename"]) for file in table.cache_files]
     if whole and sum(arrow_table(file).num_rows for file in files) == len(table):
         return table
-    name = hashlib.sha256(repr((key, len(table), list(map(str, files)))).encode()).hexdigest()[:24]
+    about = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    name = hashlib.sha256(repr((key, len(table), about)).encode()).hexdigest()[:24]
     folder = cache_folder() / "datasets" / "slices" / name
     if not folder.is_dir():
-        with new_folder(folder) as temporary:
-            table.save_to_disk(str(temporary))
+        try:
+            with new_folder(folder) as temporary:
+                table.save_to_disk(str(temporary))
+        except (OSError, UserError):
+            if not folder.is_dir():  # where it is, another process was faster, and wrote the same
+                raise
     return load_from_disk(str(folder), keep_in_memory=False)
 
 
-def _table_rows(table: Any, source: DataSource, layout: Layout, beside: Path) -> Iterator[Row]:
+def _table_rows(table: Any, source: DataSource, layout: Layout, beside: Path, name: str) -> Iterator[Row]:
     layout.check(table.column_names, source.path)
     folder = picture_folder(source, beside)
     images = layout.columns.get("images", "")
@@ -131,7 +150,7 @@ def _table_rows(table: Any, source: DataSource, layout: Layout, beside: Path) ->
             size = min(BATCH, arrow.num_rows - start)
             texts = arrow.select(wanted).slice(start, size).to_pylist() if wanted else [{}] * size
             for offset, cells in enumerate(texts):
-                place = f"{source.path} row {number}"
+                place = f"{name} row {number}"
                 if pictures is not None:
                     at = partial(PictureInTable, file, start + offset, images)
                     cells = {**cells, images: _picture_cell(pictures[start + offset], at, place)}
@@ -168,4 +187,4 @@ def _streamed_rows(source: DataSource, layout: Layout, path: str) -> Iterator[Ro
     folder = picture_folder(source, Path(path))
     assert source.limit is not None
     for number, cells in enumerate(stream.take(source.limit)):
-        yield Row(f"{source.path} row {number}", cells, folder)
+        yield Row(f"{_place(source)} row {number}", cells, folder)
