@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol
 from taid_vlm.common.errors import UserError
 from taid_vlm.data.images import image_size
 from taid_vlm.data.pictures import Picture
-from taid_vlm.data.record import BadSampleError, Record
+from taid_vlm.data.record import BadSampleError, Record, image_places
 from taid_vlm.data.text import text_sides
+from taid_vlm.recipe.schema import DataSpec
 
 
 class RendersChats(Protocol):
@@ -97,6 +98,11 @@ class Pairer:
     ) -> None:
         self.student, self.teacher, self.max_length, self.too_long = student, teacher, max_length, too_long
         self.trimmed = self.end_tokens_left_out = 0
+
+    @classmethod
+    def of(cls, data: DataSpec, student: RendersChats, teacher: RendersChats | None) -> "Pairer":
+        """As a recipe asks for it: training, plan and preview must pair alike."""
+        return cls(student, teacher, data.max_length, data.too_long)
 
     def pair(self, record: Record) -> Pair:
         """Render and line up; see :meth:`fit`."""
@@ -228,5 +234,4 @@ def _longest(said: list[Said]) -> int:
 def _first(record: Record, messages: int) -> Record:
     """A record of the first messages, with the pictures that belong to them."""
     kept = record.messages[:messages]
-    pictures = sum(part["type"] == "image" for m in kept for part in m["content"] if isinstance(part, dict))
-    return replace(record, messages=kept, images=record.images[:pictures])
+    return replace(record, messages=kept, images=record.images[: image_places(kept)])

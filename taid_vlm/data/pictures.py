@@ -123,6 +123,23 @@ def picture_in_memory(image: Image.Image, place: str) -> PictureBytes:
     return PictureBytes(stream.getvalue(), place)
 
 
+class PictureDigests:
+    """SHA-256 of pictures' bytes, in hexadecimal; each picture is read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Picture, str] = {}
+
+    def __getitem__(self, picture: Picture) -> str:
+        """Of a picture that cannot be read that of nothing: it is judged when it is opened."""
+        if picture not in self._known:
+            try:
+                data = picture.read_bytes()
+            except OSError:
+                data = b""
+            self._known[picture] = hashlib.sha256(data).hexdigest()
+        return self._known[picture]
+
+
 def open_stream(picture: Picture) -> BinaryIO:
     """The encoded bytes as a file: that on the disk where there is one, so that a header can be read alone.
 

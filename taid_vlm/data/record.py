@@ -45,6 +45,11 @@ class Broken(NamedTuple):
     message: str
 
 
+def image_places(messages: list[dict[str, Any]]) -> int:
+    """How many pictures a conversation asks for."""
+    return sum(part["type"] == "image" for m in messages for part in m["content"] if isinstance(part, dict))
+
+
 @dataclass(frozen=True)
 class Record:
     """A conversation that ends with what the assistant should have said, or a text, or a row that is neither.
@@ -78,7 +83,7 @@ class Record:
             raise BadSampleError(
                 f"sample {self.id} has no answer: an assistant message with text was expected", "no answer"
             )
-        places = sum(p["type"] == "image" for m in self.messages for p in m["content"] if isinstance(p, dict))
+        places = image_places(self.messages)
         if places != len(self.images):
             raise BadSampleError(
                 f"sample {self.id} has {places} image places and {len(self.images)} pictures", "image count"

@@ -8,8 +8,12 @@ from PIL import Image
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.models.image_text import image_places
 from taid_vlm.models.processor import Processor
 from taid_vlm.models.student import ModelInputs, Student
+
+# Greedy is greedy, whatever the checkpoint's generation config asks for.
+GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 
 
 @torch.no_grad()
@@ -32,20 +36,20 @@ def generate_answers(
     """
     prompts = []
     for messages, pictures in zip(conversations, images, strict=True):
-        places = sum(p["type"] == "image" for m in messages for p in m["content"] if isinstance(p, dict))
+        places = image_places(messages)
         if places != len(pictures):
             raise UserError(f"a conversation asks for {places} pictures and has {len(pictures)}")
         sizes = [picture.size for picture in pictures]
         prompts.append(processor.render(messages, add_generation_prompt=True, sizes=sizes).ids)
     device = student.head.weight.device
-    inputs = _left_padded(prompts, processor)
+    inputs = ModelInputs(*left_padded(prompts, processor.end_of_turn_id), torch.zeros(0, dtype=torch.long))
     flat = [picture for pictures in images for picture in pictures]
     if flat:
         tiles = tuple(processor.tiles_per_image(picture.size) for picture in flat)
         inputs = replace(inputs, pixel_values=processor.pixel_values(flat), tiles=tiles)
     inputs = inputs.to(device)
     out = greedy_ids(student, processor, student.embed(inputs), inputs.attention_mask, max_new_tokens)
-    return [text.strip() for text in processor.tokenizer.batch_decode(out, skip_special_tokens=True)]
+    return words_of(out, processor.tokenizer)
 
 
 def greedy_ids(
@@ -58,18 +62,23 @@ def greedy_ids(
         inputs_embeds=embeddings,
         attention_mask=attention_mask,
         max_new_tokens=max_new_tokens,
-        do_sample=False,
-        repetition_penalty=1.0,  # greedy is greedy, whatever the checkpoint's generation config asks for
+        **GREEDY,
         eos_token_id=end,
         pad_token_id=end,
     )
 
 
-def _left_padded(prompts: list[list[int]], processor: Processor) -> ModelInputs:
+def left_padded(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask ``[B, L]`` of prompts that end together."""
     longest = max(len(ids) for ids in prompts)
-    input_ids = torch.full((len(prompts), longest), processor.end_of_turn_id)
-    attention_mask = torch.zeros(len(prompts), longest, dtype=torch.long)
+    input_ids = torch.full((len(prompts), longest), pad_id)
+    attention_mask = torch.zeros_like(input_ids)
     for row, ids in enumerate(prompts):
         input_ids[row, longest - len(ids) :] = torch.tensor(ids)
         attention_mask[row, longest - len(ids) :] = 1
-    return ModelInputs(input_ids, attention_mask, torch.zeros(0, dtype=torch.long))
+    return input_ids, attention_mask
+
+
+def words_of(ids: Tensor, tokenizer: Any) -> list[str]:
+    """Generated ids ``[B, new]`` as text."""
+    return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]

@@ -3,7 +3,8 @@
 A marker is a special token where the tokenizer has it as one, and ordinary text where it has not; the stock processors do the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.models.specs import ImagesSpec
@@ -12,6 +13,11 @@ from taid_vlm.models.tiling import Grid
 INTERNVL = ("<img>", "</img>")
 SMOLVLM_AROUND, SMOLVLM_WHOLE = "<fake_token_around_image>", "<global-img>"
 LFM2_VL = ("<|image_start|>", "<|image_end|>")
+
+
+def image_places(messages: Sequence[Mapping[str, Any]]) -> int:
+    """How many pictures a conversation asks for."""
+    return sum(part["type"] == "image" for m in messages for part in m["content"] if isinstance(part, dict))
 
 
 def image_text(style: str, tile: str, grid: Grid) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from taid_vlm.common.errors import UserError
 from taid_vlm.models.chat_template import end_of_turn, template_text
 from taid_vlm.models.control_text import ControlText, special_tokens
-from taid_vlm.models.image_text import check_style, image_text, markers
+from taid_vlm.models.image_text import check_style, image_places, image_text, markers
 from taid_vlm.models.images import to_pixel_values
 from taid_vlm.models.rendering import Rendered, can_be_cut, render_text, tokenize
 from taid_vlm.models.specs import ImagesSpec
@@ -105,7 +105,7 @@ class Processor:
             UserError: an unknown role, pictures outside a user's turn or for a model that has no vision encoder, or sizes that are
                 missing or do not add up.
         """
-        return self.render_with(messages, self._image_blocks(_image_count(messages), sizes), add_generation_prompt)
+        return self.render_with(messages, self._image_blocks(image_places(messages), sizes), add_generation_prompt)
 
     def render_with(
         self, messages: list[dict[str, Any]], image_blocks: list[str], add_generation_prompt: bool = False
@@ -116,9 +116,9 @@ class Processor:
             UserError: an unknown role, a picture outside a user's turn, or texts that are not as many as the pictures.
         """
         messages = [self._with_plain_text(message) for message in messages]
-        if len(image_blocks) != _image_count(messages):
+        if len(image_blocks) != image_places(messages):
             raise UserError(
-                f"a conversation with {_image_count(messages)} pictures came with {len(image_blocks)} texts for them"
+                f"a conversation with {image_places(messages)} pictures came with {len(image_blocks)} texts for them"
             )
         text, spans = render_text(
             self.tokenizer,
@@ -195,7 +195,3 @@ class Processor:
         if any(part["type"] != "text" for part in parts):
             raise UserError(f"a message of the role {role} has a picture; only a user's message can")
         return {"role": role, "content": "".join(part["text"] for part in parts)}
-
-
-def _image_count(messages: list[dict[str, Any]]) -> int:
-    return sum(part["type"] == "image" for m in messages for part in m["content"] if isinstance(part, dict))

@@ -23,10 +23,9 @@ def apply_trained_parts(student: Student, parts: TrainedParts) -> None:
         if parts.vision_encoder.mode == "lora":
             found = linears_of_vision_encoder(student.vision_encoder)
             add_lora(student.vision_encoder, "vision encoder", parts.vision_encoder.lora, found)
-        else:
-            if parts.vision_encoder.mode == "full":
-                for _, parameter in reached_parameters(student.vision_encoder):
-                    parameter.requires_grad_(True)
+        elif parts.vision_encoder.mode == "full":
+            for _, parameter in reached_parameters(student.vision_encoder):
+                parameter.requires_grad_(True)
     if student.projector is not None:
         student.projector.requires_grad_(parts.projector.mode == "full")
     language_model = student.language_model

@@ -90,7 +90,7 @@ def _decoded_bytes(pictures: list[Picture], seed: int) -> int:
 
 def _rendered(recipe: Recipe, models: Models, records: Sequence[Record]) -> tuple[list[Pair], int]:
     teacher = models.teacher.processor if models.teacher is not None else None
-    pairer = Pairer(models.processor, teacher, recipe.data.max_length, recipe.data.too_long)
+    pairer = Pairer.of(recipe.data, models.processor, teacher)
     screening = Screening(pairer, recipe.data.on_bad_sample == "skip")
     pairs = [pair for _, pair in screening.usable(records)]
     if not pairs:

@@ -67,7 +67,7 @@ def make_preview(
 
 
 def _pairer(recipe: Recipe, processors: Mapping[str, Any]) -> Pairer:
-    return Pairer(processors["student"], processors.get("teacher"), recipe.data.max_length, recipe.data.too_long)
+    return Pairer.of(recipe.data, processors["student"], processors.get("teacher"))
 
 
 def _samples(records: Iterable[Record], most: int, measure: Measure, processors: Mapping[str, Any]) -> list[SampleView]:

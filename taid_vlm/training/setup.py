@@ -167,7 +167,7 @@ def _prepared(
 ) -> PreparedRecords:
     """Check every sample's words once, before anything is trained on."""
     refuse_pictures(records, recipe.student.vision_encoder is not None)
-    pairer = Pairer(processor, teacher.processor if teacher else None, recipe.data.max_length, recipe.data.too_long)
+    pairer = Pairer.of(recipe.data, processor, teacher.processor if teacher else None)
     skip = recipe.data.on_bad_sample == "skip"
     screening = Screening(pairer, skip)
     good, lengths = [], {}

@@ -18,7 +18,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import require_space, sha256_of, write_atomic
 from taid_vlm.data.batches import PreparedRecords, make_loader
 from taid_vlm.data.pairing import Pairer
-from taid_vlm.data.pictures import Picture
+from taid_vlm.data.pictures import PictureDigests
 from taid_vlm.data.record import Record
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.training.features import FeatureStore
@@ -41,7 +41,7 @@ class TeacherCache:
         name = hashlib.sha256(f"{FORMAT} {teacher.fingerprint} {dtype} {precision}".encode()).hexdigest()[:24]
         self.folder = cache_folder() / "teacher" / name
         self._states: dict[str, Tensor] = {}
-        self._pictures: dict[Picture, str] = {}
+        self._pictures = PictureDigests()
 
     def fill(
         self, prepared: PreparedRecords, store: FeatureStore | None, progress: Callable[[int, int], None] | None = None
@@ -57,7 +57,8 @@ class TeacherCache:
         on_disk: dict[str, Tensor] = {}
         for file in sorted(self.folder.glob("*.safetensors")):
             on_disk.update(self._read(file))
-        missing = [i for i, key in enumerate(keys) if key not in on_disk]
+        # A source with a weight above 1 has its samples several times.
+        missing = list({ids[i]: i for i, key in enumerate(keys) if key not in on_disk}.values())
         width = self.teacher.head_weight.shape[1]
         require_space(self.folder, 64 * width * 4 * len(missing), "the teacher cache")
         for start in range(0, len(missing), SHARD):
@@ -100,10 +101,8 @@ class TeacherCache:
         if record.text is not None:  # which of its tokens are said depends on the student's tokenizer, too
             side = pairer.pair(record).teacher
             digest.update(repr(side and side.rows).encode())
-        for path in record.images:
-            if path not in self._pictures:
-                self._pictures[path] = hashlib.sha256(_bytes_of(path)).hexdigest()
-            digest.update(self._pictures[path].encode())
+        for picture in record.images:
+            digest.update(self._pictures[picture].encode())
         return digest.hexdigest()
 
     def _read(self, file: Path) -> dict[str, Tensor]:
@@ -116,13 +115,6 @@ class TeacherCache:
             raise UserError(
                 f"the teacher cache is damaged: {file} ({error}); delete the file, it will be computed again"
             ) from error
-
-
-def _bytes_of(picture: Picture) -> bytes:
-    try:
-        return picture.read_bytes()
-    except OSError:  # judged when it is opened
-        return b""
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

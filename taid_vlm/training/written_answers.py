@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -16,7 +15,7 @@ from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm.data.images import open_image
-from taid_vlm.data.pictures import Picture
+from taid_vlm.data.pictures import PictureDigests
 from taid_vlm.data.record import BadSampleError, Record
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.training.teacher_cache import autocast
@@ -40,7 +39,7 @@ class WrittenAnswers:
         about = f"{FORMAT} {teacher.fingerprint} {max_tokens} {precision} {max_length}"
         name = hashlib.sha256(about.encode()).hexdigest()[:24]
         self.folder = cache_folder() / "answers" / name
-        self._pictures: dict[Picture, str] = {}
+        self._pictures = PictureDigests()
 
     def replaced(
         self,
@@ -127,8 +126,6 @@ class WrittenAnswers:
     def _key(self, record: Record) -> str:
         digest = hashlib.sha256(json.dumps(record.messages[:-1], sort_keys=True).encode())
         for picture in record.images:
-            if picture not in self._pictures:
-                self._pictures[picture] = hashlib.sha256(_bytes_of(picture)).hexdigest()
             digest.update(self._pictures[picture].encode())
         return digest.hexdigest()
 
@@ -146,10 +143,3 @@ def _asks(record: Record) -> bool:
 
 def _with_answer(record: Record, answer: str) -> Record:
     return replace(record, messages=[*record.messages[:-1], {**record.messages[-1], "content": answer}])
-
-
-def _bytes_of(picture: Picture | Path) -> bytes:
-    try:
-        return picture.read_bytes()
-    except OSError:  # judged when it is opened
-        return b""

@@ -142,3 +142,15 @@ def test_a_student_that_ends_its_turns_otherwise_has_states_of_its_own(
         assert len(one.cache.take([pair.id for pair in pairs])) == sum(len(pair.labels) for pair in pairs)
         assert one.train.pairer.ends_differ == left_out
     assert any("when to stop is not" in text for text in told)
+
+
+def test_a_sample_that_comes_twice_is_read_once(
+    language_model: Path, easy_vqa: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = distil(language_model, easy_vqa, checkpoint, dtype="bfloat16")
+    twice = [source.model_copy(update={"weight": 2.0}) for source in recipe.data.train]
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train": twice})})
+    read = counted(monkeypatch)
+    setup = set_up(recipe)
+    assert len(setup.train) == 48
+    assert sum(read) == 24 + 8

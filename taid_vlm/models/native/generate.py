@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from taid_vlm.models.generate import left_padded, words_of
 from taid_vlm.models.native.model import NativeModel
 from taid_vlm.models.native.processor import NativeProcessor
 
@@ -28,13 +29,8 @@ def native_answers(
         processor.render(messages, add_generation_prompt=True, sizes=[picture.size for picture in pictures]).ids
         for messages, pictures in zip(conversations, images, strict=True)
     ]
-    longest, end = max(len(ids) for ids in prompts), processor.end_of_turn_id
-    input_ids = torch.full((len(prompts), longest), end)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, ids in enumerate(prompts):
-        input_ids[row, longest - len(ids) :] = torch.tensor(ids)
-        attention_mask[row, longest - len(ids) :] = 1
-    inputs = processor.inputs(input_ids, attention_mask, torch.zeros(0, dtype=torch.long), images)
+    end = processor.end_of_turn_id
+    inputs = processor.inputs(*left_padded(prompts, end), torch.zeros(0, dtype=torch.long), images)
     ends = list(dict.fromkeys([end, processor.tokenizer.eos_token_id]))
     out = model.generate(inputs.to(model.head.weight.device), max_new_tokens, ends)
-    return [text.strip() for text in processor.tokenizer.batch_decode(out, skip_special_tokens=True)]
+    return words_of(out, processor.tokenizer)

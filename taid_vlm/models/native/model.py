@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from taid_vlm.models.generate import GREEDY
 from taid_vlm.models.logit_scaling import find_logit_scaling
 
 TOKEN_TYPES = {"mm_token_type_ids", "token_type_ids"}
@@ -77,8 +78,7 @@ class NativeModel(nn.Module):
             input_ids=inputs.input_ids,
             attention_mask=inputs.attention_mask,
             max_new_tokens=max_new_tokens,
-            do_sample=False,
-            repetition_penalty=1.0,
+            **GREEDY,
             eos_token_id=ends,
             pad_token_id=ends[0],
             **self._tensors(inputs),

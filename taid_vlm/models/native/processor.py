@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.models.image_text import image_places
 from taid_vlm.models.native.families import Family
 from taid_vlm.models.native.model import NativeInputs
 from taid_vlm.models.processor import Processor, Rendered
@@ -70,8 +71,8 @@ class NativeProcessor:
         Raises:
             UserError: sizes that are missing, do not add up, or are none that the stock processor takes.
         """
-        count = sum(part["type"] == "image" for m in messages for part in m["content"] if isinstance(part, dict))
-        out = self.words.render_with(messages, self._picture_texts(count, sizes), add_generation_prompt)
+        texts = self._picture_texts(image_places(messages), sizes)
+        out = self.words.render_with(messages, texts, add_generation_prompt)
         if self._opening and out.ids[:1] != self._opening:
             return Rendered(self._opening + out.ids, [False, *out.answer_mask])
         return out
