@@ -10,6 +10,7 @@ import typer
 from taid_vlm import __version__
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import DENIED_ERRNO, FULL_ERRNO
+from taid_vlm.common.stopping import RESUMABLE, StoppedError
 
 app = typer.Typer(
     help="Train compact vision-language models by distilling large ones.",
@@ -218,6 +219,9 @@ def main() -> None:
             raise
         print(f"error: cannot write {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
+    except StoppedError as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        sys.exit(RESUMABLE)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from taid_vlm.models.specs import LanguageModelSpec, Strict, StudentSpec
+from taid_vlm.recipe.on_policy import OnPolicySpec, check_on_policy
 
 
 class TeacherCache(Strict):
@@ -35,6 +36,22 @@ class TeacherSpec(Strict):
         "training.precision bf16. A saved student has float32",
     )
     cache: TeacherCache = TeacherCache()
+    placement: Literal["replicated", "sharded", "offload", "quantized", "served"] = Field(
+        "replicated",
+        description="where its weights are: whole on each process, in shards over the processes, in the processor's memory and "
+        "layer by layer on the accelerator, quantized, or on a server; see docs/teacher-placement.md",
+    )
+    quantization: Literal["int8", "int4", "nf4"] | None = Field(
+        None, description="of placement quantized: int8 and int4 by torchao, nf4 by bitsandbytes"
+    )
+
+    @model_validator(mode="after")
+    def _placed(self) -> "TeacherSpec":
+        if (self.placement == "quantized") != (self.quantization is not None):
+            raise ValueError(
+                "placement: quantized and quantization (int8, int4 or nf4) go together: a teacher is quantized by explicit choice only"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_kind(self) -> "TeacherSpec":
@@ -56,7 +73,8 @@ class DataSource(Strict):
     columns: dict[
         Literal["messages", "images", "question", "answer", "text", "id"], Annotated[str, Field(min_length=1)] | None
     ] = Field(
-        {}, description="what the set calls its columns, for example {messages: conversations}; question: null for none"
+        {}, description="what the set calls its columns, for example {messages: conversations}; question: null for none, images: null "
+        "to leave pictures behind"
     )
     image_folder: str | None = Field(
         None, description="folder that picture paths start from; that of the data file when left out"
@@ -77,7 +95,7 @@ class DataSource(Strict):
         kinds = [name for name, column in self.columns.items() if column and name in ("messages", "question", "text")]
         if len(kinds) > 1:
             raise ValueError(f"columns name {' and '.join(kinds)}: a source holds either; leave out the others")
-        empty = [name for name, column in self.columns.items() if column is None and name != "question"]
+        empty = [name for name, column in self.columns.items() if column is None and name not in ("question", "images")]
         if empty:
             raise ValueError(f"columns.{empty[0]} is null; give the name of a column, or leave it out")
         return self
@@ -233,8 +251,27 @@ class TrainingSpec(Strict):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay, on matrices only")
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's averages")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="autocast; auto takes bf16 where a timing says so"
+    optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = Field(
+        "adamw", description="adamw_8bit keeps its averages in 8 bits (bitsandbytes), adafactor in a row and a column"
+    )
+    fused_optimizer: bool | None = Field(
+        None, description="AdamW in one kernel; where the device has one when left out"
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay of an average of the trained weights, saved as student-ema; none when left out",
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="autocast; auto takes bf16 where a timing says so; fp16 scales the loss"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="keep a layer's input only and run it again in the backward: less memory, a third more time"
+    )
+    activation_offload: bool = Field(False, description="keep what the backward needs in the processor's memory (GPU)")
+    compile: bool = Field(
+        False, description="torch.compile of the language model's layers; needs a C++ compiler or Triton"
     )
     attention: str | None = Field(
         None,
@@ -243,6 +280,14 @@ class TrainingSpec(Strict):
     )
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     keep_last: int = Field(1, ge=1, description="checkpoints kept")
+    keep_best: str | None = Field(
+        None,
+        description="held-out figure, the lower the better: cross_entropy, kl_to_teacher, ...; the checkpoint with the lowest is "
+        "kept, and its student is the one that is saved",
+    )
+    timeout_minutes: float = Field(
+        30, gt=0, description="how long a process waits for the others before it takes them for lost"
+    )
     validate_every: int | None = Field(
         None, ge=1, description="steps between validations; one at the end when left out"
     )
@@ -258,6 +303,8 @@ class TrainingSpec(Strict):
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> "TrainingSpec":
+        if self.fused_optimizer and self.optimizer != "adamw":
+            raise ValueError(f"fused_optimizer is of optimizer: adamw, not of {self.optimizer}: leave it out")
         if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
@@ -284,6 +331,7 @@ class Recipe(Strict):
     teacher: TeacherSpec | None = Field(None, description="left out for plain fine-tuning")
     data: DataSpec
     loss: LossConfig
+    on_policy: OnPolicySpec = OnPolicySpec()
     training: TrainingSpec
     evaluation: EvaluationSpec = EvaluationSpec()
     save: Literal["full", "trained"] = Field("full", description="save all weights, or only those that were trained")
@@ -301,6 +349,9 @@ class Recipe(Strict):
                 raise ValueError("data.cache_image_features needs a student with a vision encoder")
             if self.student.train.vision_encoder.mode != "frozen":
                 raise ValueError("data.cache_image_features needs student.train.vision_encoder.mode: frozen")
+        if self.training.keep_best is not None and not self.data.validation:
+            raise ValueError("training.keep_best needs held-out samples: set data.validation")
         if self.training.warmup_steps >= self.training.steps:
             raise ValueError(f"warmup_steps {self.training.warmup_steps} must be below steps {self.training.steps}")
+        check_on_policy(self)
         return self

@@ -76,6 +76,12 @@ class RunLog:
         shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items())
         self.say(f"step {step}: validation {shown}")
 
+    def skipped(self, step: int, figures: dict[str, float], ids: list[str]) -> Path:
+        """A step that was not taken, with the samples that were in it; returns the file it is written to."""
+        path = self.metrics.parent / "skipped.jsonl"
+        self._append(path, {"step": step, "loss": figures["loss"], "grad_norm": figures["grad_norm"], "ids": ids})
+        return path
+
     def say(self, text: str) -> None:
         """One line for the person who watches."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

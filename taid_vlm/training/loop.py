@@ -1,16 +1,17 @@
 """The training loop, read from top to bottom."""
 
-import contextlib
 import math
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.stopping import StoppedError
 from taid_vlm.common.versions import versions
 from taid_vlm.data import Join, PairedBatch, StepOrder, make_loader
 from taid_vlm.losses import means
@@ -18,12 +19,22 @@ from taid_vlm.models.saved import save_student
 from taid_vlm.models.trained_parts import told_parts
 from taid_vlm.recipe import Recipe
 from taid_vlm.training.card import model_card
-from taid_vlm.training.checkpoint import Progress, complete_checkpoints, load_checkpoint, save_checkpoint
+from taid_vlm.training.checkpoint import (
+    Progress,
+    Trained,
+    complete_checkpoints,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from taid_vlm.training.distribution import Distribution
 from taid_vlm.training.features import FeatureStore
 from taid_vlm.training.log import RunLog
+from taid_vlm.training.lost_processes import lost_processes
 from taid_vlm.training.optimizer import make_optimizer, make_schedule
 from taid_vlm.training.run_folder import claim
 from taid_vlm.training.setup import Setup, prepare
+from taid_vlm.training.signals import StopRequest
 from taid_vlm.training.step import DistillationStep, figures_of, loss_of, reversal_of
 from taid_vlm.training.validation import validate
 
@@ -40,12 +51,18 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
 
     Raises:
         UserError: the recipe cannot work, the folder holds another run, or no space is left.
+        StoppedError: a signal asked the run to stop; a checkpoint was written.
     """
     run_dir = Path(run_dir)
     # Trackers are made before the models, so that a missing one is told at once.
+    patience = InitProcessGroupKwargs(timeout=timedelta(minutes=recipe.training.timeout_minutes))
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(), log_with=_trackers(recipe) or None, project_dir=str(run_dir)
+        cpu=not torch.cuda.is_available(),
+        log_with=_trackers(recipe) or None,
+        project_dir=str(run_dir),
+        kwargs_handlers=[patience],
     )
+    distribution = Distribution(accelerator)
     # One process after the other: the first writes what the others compare with.
     with accelerator.main_process_first():
         precision = claim(run_dir, recipe, accelerator)
@@ -54,17 +71,12 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
         return run_dir / "student"
     set_seed(recipe.seed)
     accelerator.init_trackers("tensorboard")
-    setup = prepare(recipe, accelerator, store, precision, accelerator.print)
-    run = _Run(recipe, run_dir, accelerator, setup)
-    with run.log:
-        run.go()
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        measured = [f"held-out {name}: {value:.4f}" for name, value in run.last_figures.items()]
-        card = model_card(recipe, run_dir.name, measured, versions())
-        save_student(
-            setup.student, setup.processor, recipe.student, run_dir / "student", weights=recipe.save, card=card
-        )
+    with lost_processes(distribution):
+        setup = prepare(recipe, accelerator, store, precision, accelerator.print)
+        run = _Run(recipe, run_dir, distribution, setup)
+        with run.log, StopRequest() as request:
+            run.go(request)
+        run.finish()
     accelerator.end_training()
     return run_dir / "student"
 
@@ -72,54 +84,75 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
 class _Run:
     """What one step after the other works on."""
 
-    def __init__(self, recipe: Recipe, run_dir: Path, accelerator: Accelerator, setup: Setup) -> None:
-        self.recipe, self.run_dir, self.accelerator, self.setup = recipe, run_dir, accelerator, setup
-        module = DistillationStep(setup.student, setup.spec, setup.vocabulary, recipe.loss).to(accelerator.device)
-        self.temperature = module.temperature
-        self.optimizer = make_optimizer(setup.student, recipe, self.temperature)
+    def __init__(self, recipe: Recipe, run_dir: Path, distribution: Distribution, setup: Setup) -> None:
+        self.recipe, self.run_dir, self.distribution, self.setup = recipe, run_dir, distribution, setup
+        module = DistillationStep(setup.student, setup.spec, setup.vocabulary, recipe.loss)
+        self.parts = told_parts(setup.student)
+        self.module: Any = distribution.wrap(module, setup.precision)
+        self.optimizer = make_optimizer(setup.student, recipe, module.temperature)
         self.schedule = make_schedule(self.optimizer, recipe)
+        self.trained = Trained(setup.student, self.optimizer, self.schedule, setup.clock, module.temperature)
         self.progress = Progress()
-        checkpoints = complete_checkpoints(run_dir / "checkpoints")
-        if checkpoints:
-            self.progress = load_checkpoint(
-                checkpoints[-1], setup.student, self.optimizer, self.schedule, setup.clock, self.temperature
-            )
+        self.checkpoints = run_dir / "checkpoints"
+        found = complete_checkpoints(self.checkpoints)
+        if found:
+            self.progress = load_checkpoint(found[-1], self.trained, distribution)
+        training = recipe.training
         self.log = RunLog(
-            run_dir, accelerator, recipe.training.steps, recipe.training.log_every, self.progress.log_bytes
+            run_dir, distribution.accelerator, training.steps, training.log_every, self.progress.log_bytes
         )
-        self.module: Any = accelerator.prepare_model(module)
-        self.optimizer = accelerator.prepare_optimizer(self.optimizer)
         self.last_figures: dict[str, float] = {}
         self.waited = 0.0  # seconds that the current step waited for its data
-        if not checkpoints:
-            for line in told_parts(setup.student):
-                self.log.say(line)
-        else:
-            self.log.say(f"going on from step {self.progress.step}")
+        for line in [f"going on from step {self.progress.step}"] if found else self.parts:
+            self.log.say(line)
 
-    def go(self) -> None:
+    def go(self, request: StopRequest) -> None:
         """All steps that are left, with validation and checkpoints on the way."""
-        training = self.recipe.training
+        training, progress = self.recipe.training, self.progress
         batches = iter(self._loader())
         self.module.train()
-        while self.progress.step < training.steps:
+        while progress.step < training.steps:
             start = time.perf_counter()
             prepared = [next(batches) for _ in range(self.accumulation)]
             self.waited = time.perf_counter() - start
             self._step(prepared)
-            step = self.progress.step
-            last = step == training.steps
-            if self.setup.validation is not None and (
-                last or (training.validate_every and step % training.validate_every == 0)
-            ):
-                figures = validate(self.setup, self.accelerator.unwrap_model(self.module), self.accelerator)
-                self.last_figures = figures
-                self.log.validation(step, figures)
-            if (step % training.checkpoint_every == 0 and not last) and self.accelerator.is_main_process:
+            last = progress.step == training.steps
+            due = progress.step % training.checkpoint_every == 0 and not last
+            every = training.validate_every
+            best = (last or (every and progress.step % every == 0)) and self._validate()
+            # Asked of one process, all stop after the same step.
+            stops = bool(self.distribution.sum([float(request.asked is not None)])[0]) and not last
+            if due or best or stops:
                 self._save()
+            if stops:
+                raise StoppedError(
+                    f"asked to stop ({request.asked or 'another process was'}): a checkpoint of step {progress.step} of "
+                    f"{training.steps} was written; the same command goes on from it"
+                )
+
+    def finish(self) -> None:
+        """Save the student: the last, or the best where that is kept. Adapters are merged into it."""
+        setup, distribution, recipe, best = self.setup, self.distribution, self.recipe, self.progress.best_step
+        if best is not None:
+            if best != self.progress.step:
+                load_weights(self.checkpoints / f"step-{best:06d}", setup.student)
+            self.log.say(f"the student is that of step {best}: {recipe.training.keep_best} {self.progress.best:.4f}")
+        distribution.unshard(setup.student)
+        if distribution.main:
+            measured = [f"held-out {name}: {value:.4f}" for name, value in self.last_figures.items()]
+            card = model_card(recipe, self.run_dir.name, measured, versions())
+            save_student(
+                setup.student,
+                setup.processor,
+                recipe.student,
+                self.run_dir / "student",
+                weights=recipe.save,
+                card=card,
+            )
+        distribution.accelerator.wait_for_everyone()
 
     def _loader(self) -> Any:
-        training, data, world = self.recipe.training, self.recipe.data, self.accelerator.num_processes
+        training, data, world = self.recipe.training, self.recipe.data, self.distribution.world
         micro = training.samples_per_forward(world)
         order = StepOrder(
             len(self.setup.train),
@@ -128,7 +161,7 @@ class _Run:
             self.recipe.seed,
             self.progress.step,
             training.steps,
-            self.accelerator.process_index,
+            self.distribution.rank,
             world,
             data.batching,
             None if data.batching == "padded" else self.setup.train.length,
@@ -142,32 +175,30 @@ class _Run:
             Join(setup.processor.tokenizer.eos_token_id, setup.packing, sees, setup.teacher_looks),
             data.workers,
             prefetch=data.prefetch,
-            pin_memory=self.accelerator.device.type == "cuda",
+            pin_memory=self.distribution.device.type == "cuda",
         )
 
     def _step(self, batches: list[PairedBatch]) -> None:
         start = time.perf_counter()
-        (rows,) = self._sum([float(sum(len(batch.labels) for batch in batches))])
+        (rows,) = self.distribution.sum([float(sum(len(batch.labels) for batch in batches))])
         totals: dict[str, float] = {}
         for index, batch in enumerate(batches):
-            # Gradients are exchanged between processes once, with the last micro-batch.
-            waits = index + 1 < len(batches) and self.accelerator.num_processes > 1
-            with self.accelerator.no_sync(self.module) if waits else contextlib.nullcontext():
+            with self.distribution.micro_batch(self.module, last=index + 1 == len(batches)):
                 for name, value in self._forward_backward(batch, max(rows, 1.0)).items():
                     totals[name] = totals.get(name, 0.0) + value
-        everywhere = self._sum(list(totals.values()))
+        everywhere = self.distribution.sum(list(totals.values()))
         self._update(means(dict(zip(totals, everywhere, strict=True)), rows), rows, batches, start)
 
     def _forward_backward(self, batch: PairedBatch, rows: float) -> dict[str, float]:
         reversal = reversal_of(self.recipe.loss, self.progress.step, self.recipe.training.steps)
-        out = loss_of(self.setup, self.module, batch, self.accelerator.device, self.setup.clock.t, reversal)
+        out = loss_of(self.setup, self.module, batch, self.distribution.device, self.setup.clock.t, reversal)
         # Data-parallel training averages over processes; the loss is a sum over the rows of all of them.
-        self.accelerator.backward(out.loss * (self.accelerator.num_processes / rows))
+        (out.loss * (self.distribution.world / rows)).backward()
         return figures_of(out)
 
     def _update(self, figures: dict[str, float], rows: float, batches: list[PairedBatch], start: float) -> None:
         progress, clock = self.progress, self.setup.clock
-        norm = float(self.accelerator.clip_grad_norm_(self._learning(), self.recipe.training.max_grad_norm))
+        norm = self.distribution.clip(self._learning(), self.recipe.training.max_grad_norm)
         t = clock.t
         sound = rows > 0 and math.isfinite(figures["loss"]) and math.isfinite(norm)
         if sound:
@@ -177,48 +208,66 @@ class _Run:
         self.schedule.step()
         clock.update(figures.get(self.recipe.loss.clock_signal, figures["loss"]) if sound else None, progress.step)
         progress.step += 1
-        progress.dropped += int(self._sum([float(sum(len(batch.dropped) for batch in batches))])[0])
-        progress.skipped_in_a_row = 0 if sound else progress.skipped_in_a_row + 1
-        if progress.skipped_in_a_row >= self.recipe.training.max_skipped:
-            ids = ", ".join(name for batch in batches for name in batch.ids[:8])
-            raise UserError(
-                f"the loss was not finite in {progress.skipped_in_a_row} steps in a row; last samples: {ids}; lower training.lr"
-            )
-        seconds = self.waited + time.perf_counter() - start
-        tokens = sum(int(batch.student.attention_mask.sum()) for batch in batches) * self.accelerator.num_processes
+        dropped, tokens = self.distribution.sum(
+            [
+                float(sum(len(batch.dropped) for batch in batches)),
+                float(sum(int(batch.student.attention_mask.sum()) for batch in batches)),
+            ]
+        )
+        progress.dropped += int(dropped)
         figures = {**figures, "grad_norm": norm, "rows": rows}
         if self.recipe.loss.name == "taid":
             figures |= {"t": t, "momentum": clock.momentum}
-        if self.temperature is not None:
-            figures["temperature"] = float(self.temperature(0.0).detach())
+        if self.trained.temperature is not None:
+            figures["temperature"] = float(self.trained.temperature(0.0).detach())
         figures |= {f"lr_{name}": rate for name, rate in rates.items()}
         figures |= {"dropped": float(progress.dropped), "skipped": float(clock.skipped)}
+        seconds = self.waited + time.perf_counter() - start
         self.log.step(
             progress.step,
             figures,
             {"seconds": seconds, "data_seconds": self.waited, "tokens_per_second": tokens / seconds},
         )
+        progress.skipped_in_a_row = 0 if sound else progress.skipped_in_a_row + 1
+        if not sound:
+            self._skipped(figures, batches)
+
+    def _skipped(self, figures: dict[str, float], batches: list[PairedBatch]) -> None:
+        """Write down what was in a step that could not be taken, and give up after too many.
+
+        Raises:
+            UserError: the loss or its gradient was not finite in ``max_skipped`` steps in a row.
+        """
+        ids = [name for some in self.distribution.gather([n for batch in batches for n in batch.ids]) for name in some]
+        file = self.log.skipped(self.progress.step, figures, ids)
+        if self.progress.skipped_in_a_row >= self.recipe.training.max_skipped:
+            raise UserError(
+                f"the loss or its gradient was not finite in {self.progress.skipped_in_a_row} steps in a row; the last samples: "
+                f"{', '.join(ids[:8])}; all of them are in {file}; lower training.lr, or look at these samples"
+            )
+
+    def _validate(self) -> bool:
+        """Measure the held-out samples; returns whether this student is the best so far and is to be kept."""
+        if self.setup.validation is None:
+            return False
+        figures = validate(self.setup, self.module, self.distribution)
+        self.last_figures = figures
+        self.log.validation(self.progress.step, figures)
+        kept, progress = self.recipe.training.keep_best, self.progress
+        if kept is None:
+            return False
+        if kept not in figures:
+            raise UserError(f"training.keep_best: there is no held-out figure {kept!r}, found: {', '.join(figures)}")
+        if progress.best is not None and not figures[kept] < progress.best:
+            return False
+        progress.best, progress.best_step = figures[kept], progress.step
+        return True
 
     def _save(self) -> None:
         self.progress.log_bytes = self.log.bytes
-        folder = self.run_dir / "checkpoints"
         save_checkpoint(
-            folder,
-            self.setup.student,
-            self.optimizer,
-            self.schedule,
-            self.setup.clock,
-            self.progress,
-            self.recipe.training.keep_last,
-            self.temperature,
+            self.checkpoints, self.trained, self.progress, self.recipe.training.keep_last, self.distribution
         )
-
-    def _sum(self, values: list[float]) -> list[float]:
-        """Each value summed over all processes."""
-        if self.accelerator.num_processes == 1:
-            return values
-        local = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
-        return self.accelerator.reduce(local, "sum").tolist()
 
     def _learning(self) -> list[torch.nn.Parameter]:
         return [p for p in self.setup.student.parameters() if p.requires_grad]

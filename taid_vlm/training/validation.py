@@ -3,41 +3,46 @@
 import math
 
 import torch
-from accelerate import Accelerator
+from torch import nn
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import make_loader
 from taid_vlm.losses import means
+from taid_vlm.training.distribution import Distribution
 from taid_vlm.training.setup import Setup
-from taid_vlm.training.step import DistillationStep, figures_of, loss_of
+from taid_vlm.training.step import figures_of, loss_of
 
 BATCH = 16
 
 
 @torch.no_grad()
-def validate(setup: Setup, module: DistillationStep, accelerator: Accelerator) -> dict[str, float]:
+def validate(setup: Setup, module: nn.Module, distribution: Distribution) -> dict[str, float]:
     """Cross-entropy, perplexity, entropy, head and tail mass, and with a teacher KL(teacher || student), its entropy and
-    top-1 agreement, each a mean over answer tokens.
+    top-1 agreement, each a mean over answer tokens. Each process measures its share, and all get the same figures.
 
     The TAID clock is read by none of them: KL is taken to the teacher itself (t = 1).
     """
     assert setup.validation is not None
-    device = accelerator.device
-    size = len(setup.validation)
-    order = [list(range(i, min(i + BATCH, size))) for i in range(0, size, BATCH)]
+    size, rank, world = len(setup.validation), distribution.rank, distribution.world
+    batches = [list(range(i, min(i + BATCH, size))) for i in range(0, size, BATCH)]
+    # All processes run equally many forwards, or those with sharded weights would wait for ever: a batch too many counts nothing.
+    share = [batches[min(i + rank, len(batches) - 1)] for i in range(0, len(batches), world)]
+    counts = [i + rank < len(batches) for i in range(0, len(batches), world)]
     totals: dict[str, float] = {}
     rows = 0
     was_training = module.training
     module.eval()
-    for batch in make_loader(setup.validation, order, setup.processor.tokenizer.eos_token_id):
-        out = loss_of(setup, module, batch, device, t=1.0)
-        rows += out.rows
+    loader = make_loader(setup.validation, share, setup.processor.tokenizer.eos_token_id)
+    for batch, counted in zip(loader, counts, strict=True):
+        out = loss_of(setup, module, batch, distribution.device, t=1.0)
+        rows += out.rows * counted
         for name, value in figures_of(out).items():
-            totals[name] = totals.get(name, 0.0) + value
+            totals[name] = totals.get(name, 0.0) + (value if counted else 0.0)
     module.train(was_training)
-    if not rows:
+    everywhere = distribution.sum([float(rows), *totals.values()])
+    if not everywhere[0]:
         raise UserError("no held-out sample can be used: every picture of data.validation is broken")
-    found = means(totals, rows)
+    found = means(dict(zip(totals, everywhere[1:], strict=True)), everywhere[0])
     figures = {"cross_entropy": found["cross_entropy"], "perplexity": math.exp(min(50.0, found["cross_entropy"]))}
     if "kl_teacher" in found:
         figures["kl_to_teacher"] = found["kl_teacher"]

@@ -1,0 +1,59 @@
+"""Trains recipes one after the other in the processes it is started in, and writes down what each optimizer step saw.
+
+    torchrun --nproc_per_node=2 -m tests.training.splits_worker FOLDER STRATEGY/NAME ...
+
+trains ``FOLDER/NAME.yaml`` under a strategy into ``FOLDER/STRATEGY-WORLD-NAME``.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from taid_vlm.recipe import load_recipe
+from taid_vlm.training import loop
+from taid_vlm.training.distribution import Distribution
+
+
+def train_watched(folder: Path, name: str, strategy: str) -> Path:
+    """Train, with the gradients of the first step in ``gradients.pt`` and each process's t in ``t-RANK.json``."""
+    os.environ |= {"ACCELERATE_USE_FSDP": str(strategy == "fsdp2").lower(), "FSDP_VERSION": "2"}
+    run_dir = folder / f"{strategy}-{os.environ.get('WORLD_SIZE', '1')}-{name}"
+    path: list[float] = []
+    clip = Distribution.clip
+
+    def watched(self: Distribution, parameters: Any, max_norm: float) -> float:
+        parameters = list(parameters)
+        if not path:
+            gradients = self.whole([parameter.grad for parameter in parameters])
+            if self.main:
+                torch.save([gradient.clone() for gradient in gradients], run_dir / "gradients.pt")
+        path.append(runs[-1].setup.clock.t)
+        return clip(self, parameters, max_norm)
+
+    runs: list[Any] = []
+    start = loop._Run.__init__
+
+    def kept(self: Any, *arguments: Any) -> None:
+        start(self, *arguments)
+        runs.append(self)
+        assert self.distribution.strategy == strategy
+
+    Distribution.clip, loop._Run.__init__ = watched, kept  # type: ignore[method-assign]
+    try:
+        loop.train(load_recipe(str(folder / f"{name}.yaml")), run_dir)
+    finally:
+        Distribution.clip, loop._Run.__init__ = clip, start  # type: ignore[method-assign]
+    (run_dir / f"t-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(path))
+    return run_dir
+
+
+if __name__ == "__main__":
+    Accelerator.end_training = lambda self: None  # type: ignore[method-assign]  # it would end the processes' group
+    for asked in sys.argv[2:]:
+        strategy, name = asked.split("/")
+        train_watched(Path(sys.argv[1]), name, strategy)
