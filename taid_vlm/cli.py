@@ -2,8 +2,9 @@
 
 import os
 import sys
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,32 +43,89 @@ def train(
 
 
 @app.command()
+def launch(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or name of a shipped recipe such as quickstart/taid")] = "",
+    overrides: Overrides = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="processes on this machine, each with a GPU of its own [all GPUs]")
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="machines; start the same command on each")] = 1,
+    main: Annotated[str | None, typer.Option(help="HOST:PORT where several machines meet")] = None,
+    strategy: Annotated[str, typer.Option(help="how the student is spread: ddp or fsdp2")] = "ddp",
+    output: Annotated[Path | None, typer.Option(help="folder of the run [runs/NAME]")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="only print where the shipped file for accelerate launch is: ddp, fsdp2, ...")
+    ] = None,
+) -> None:
+    """Train on several processes. Started again after an interruption, it goes on to the same result."""
+    from taid_vlm.launch import config_file
+    from taid_vlm.launch import launch as start
+    from taid_vlm.recipe import load_recipe
+
+    if config is not None:
+        print(config_file(config))
+        return
+    if not recipe:
+        raise UserError("launch needs a recipe: a YAML file, or a name that taid-vlm recipes ls shows")
+    load_recipe(recipe, overrides or [])  # a mistake in it is told once, not by every process
+    folder = ["--output", str(output)] if output else []
+    start([recipe, *(overrides or []), *folder], processes=gpus, nodes=nodes, strategy=strategy, main=main)
+
+
+@app.command()
 def plan(
     recipe: Annotated[str, typer.Argument(help="YAML file, or name of a shipped recipe such as quickstart/taid")],
     overrides: Overrides = None,
-    gpus: Annotated[int, typer.Option(min=1, help="processes of the run, each with a GPU of its own")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="processes of the run on all nodes, each with a GPU of its own")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="machines over which they are spread")] = 1,
+    strategy: Annotated[
+        str | None, typer.Option(help="how the student is spread: ddp, fsdp2, zero2 or zero3 [the recipe's, or ddp]")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="every strategy with every place of the teacher, and what to choose")
+    ] = False,
+    card: Annotated[str, typer.Option(help="GPU whose seconds are told, as in the table of cards")] = "H100 80 GB",
+    network: Annotated[float, typer.Option(min=0.1, help="Gbit/s of each node, in each direction")] = 3200,
+    utilisation: Annotated[float, typer.Option(min=0.01, max=1, help="share of its peak that a GPU reaches")] = 0.4,
+    hidden: Annotated[
+        float, typer.Option(min=0, max=1, help="share of the shorter of arithmetic and communication behind the other")
+    ] = 0.5,
+    records: Annotated[
+        int | None, typer.Option(min=1, help="records of the whole set, where the recipe has a sample of it")
+    ] = None,
+    disk: Annotated[float, typer.Option(min=0, help="TB that a teacher cache may take to be recommended")] = 10,
     samples: Annotated[int, typer.Option(min=1, help="records that are rendered for their lengths")] = 2000,
     as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
 ) -> None:
-    """Say what a run will take before it is started: parts, lengths, memory, arithmetic, exports. No weights are loaded."""
+    """Say what a run will take before it is started: parts, lengths, memory, arithmetic, traffic, exports. No weights are loaded."""
     import json
 
     import torch
 
-    from taid_vlm.planning import make_plan, show
+    from taid_vlm.planning import Cluster, Rates, make_plan, show
     from taid_vlm.recipe import load_recipe
     from taid_vlm.training.precision import choose_precision
 
     loaded = load_recipe(recipe, overrides or [])
     precision = choose_precision(loaded.training.precision, torch.device("cpu"))
-    made = make_plan(loaded, gpus=gpus, samples=samples, cpu_precision=precision)
+    cluster = Cluster(nodes, strategy, card, network, disk, Rates(utilisation, hidden))
+    options: dict[str, Any] = {"cluster": cluster, "compare": compare, "records": records}
+    made = make_plan(loaded, gpus=gpus, samples=samples, cpu_precision=precision, **options)
     print(json.dumps(made.to_json(), indent=2)) if as_json else show(made)
+
+
+class Split(Enum):
+    """The parts of a recipe's data."""
+
+    train = "train"
+    validation = "validation"
 
 
 @app.command()
 def preview(
     recipe: Annotated[str, typer.Argument(help="YAML file, or name of a shipped recipe such as quickstart/taid")],
     overrides: Overrides = None,
+    split: Annotated[Split, typer.Option(help="records of data.train, or those of data.validation")] = Split.train,
     samples: Annotated[int, typer.Option(min=0, help="how many are shown")] = 5,
     seed: Annotated[int | None, typer.Option(help="draw the samples with it; the first ones when left out")] = None,
     scan: Annotated[bool, typer.Option("--scan", help="figures of all records, not of 2,000")] = False,
@@ -80,7 +138,15 @@ def preview(
     loaded = load_recipe(recipe, overrides or [])
     from taid_vlm.preview import preview_recipe  # imports torch, which a mistake in the recipe need not wait for
 
-    preview_recipe(loaded, recipe, samples=samples, seed=seed, scan=scan, html=html, as_json=as_json)
+    shown: dict[str, Any] = {
+        "split": split.value,
+        "samples": samples,
+        "seed": seed,
+        "scan": scan,
+        "html": html,
+        "as_json": as_json,
+    }
+    preview_recipe(loaded, recipe, **shown)
 
 
 @app.command("eval")

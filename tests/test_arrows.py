@@ -14,6 +14,7 @@ ALLOWED = {
     "data": {"common", "recipe", "models.vocabulary"},
     "training": {"common", "data", "models", "losses", "recipe"},
     "export": {"common", "models"},
+    "launch": {"common"},
     "report": {"common", "recipe", "losses"},
     "planning": {"common", "recipe", "models", "losses", "data", "export"},
     "preview": {"common", "recipe", "models", "losses", "data", "planning.models"},
