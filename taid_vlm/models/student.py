@@ -53,6 +53,9 @@ class ModelInputs:
 class Student(nn.Module):
     """A vision-language model, or a plain language model when there is no encoder.
 
+    Attributes:
+        in_shards: other processes hold shards of the weights, so every forward must run all modules, also without gradients.
+
     Raises:
         UserError: parts that do not belong together, or logits that are not those of the head, scaled or capped.
     """
@@ -72,6 +75,7 @@ class Student(nn.Module):
         self.projector = projector
         self.language_model = language_model
         self.image_token_id = image_token_id
+        self.in_shards = False
 
     @property
     def head(self) -> nn.Linear:
@@ -92,7 +96,7 @@ class Student(nn.Module):
         if features is None:
             if places.any():
                 raise UserError(f"{int(places.sum())} image placeholders in the text, but no pictures were given")
-            return embeddings + self._idle(inputs) if torch.is_grad_enabled() else embeddings
+            return embeddings + self._idle(inputs) if torch.is_grad_enabled() or self.in_shards else embeddings
         visual = self.projector(features)
         if int(places.sum()) != visual.shape[0] * visual.shape[1]:
             raise UserError(self._disagreement(int(places.sum()), inputs.tiles, features, visual))

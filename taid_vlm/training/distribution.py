@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.models.student import Student
 from taid_vlm.training.sharding import scalars, shard
 
 STRATEGIES = ("single", "ddp", "fsdp2")
@@ -45,6 +46,9 @@ class Distribution:
             wrapped: nn.Module = self.accelerator.prepare_model(module)
             return wrapped
         self._scalars = [p for p in scalars(module) if p.requires_grad]
+        for part in module.modules():
+            if isinstance(part, Student):
+                part.in_shards = True
         self._sharded = shard(module.to(self.device), self.device.type, self.world, precision)
         return self._sharded
 

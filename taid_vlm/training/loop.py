@@ -1,6 +1,5 @@
 """The training loop, read from top to bottom."""
 
-import math
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from taid_vlm.common.versions import versions
 from taid_vlm.data import Join, PairedBatch, StepOrder, make_loader
 from taid_vlm.losses import means
 from taid_vlm.models.saved import save_student
+from taid_vlm.models.student import Student
 from taid_vlm.models.trained_parts import told_parts
 from taid_vlm.recipe import Recipe
 from taid_vlm.training.card import model_card
@@ -28,14 +28,18 @@ from taid_vlm.training.checkpoint import (
     save_checkpoint,
 )
 from taid_vlm.training.distribution import Distribution
+from taid_vlm.training.ema import averaged_student
 from taid_vlm.training.features import FeatureStore
 from taid_vlm.training.log import RunLog
 from taid_vlm.training.lost_processes import lost_processes
+from taid_vlm.training.on_policy import OnPolicy
 from taid_vlm.training.optimizer import make_optimizer, make_schedule
+from taid_vlm.training.options import Options
 from taid_vlm.training.run_folder import claim
 from taid_vlm.training.setup import Setup, prepare
 from taid_vlm.training.signals import StopRequest
 from taid_vlm.training.step import DistillationStep, figures_of, loss_of, reversal_of
+from taid_vlm.training.trackers import usable_trackers
 from taid_vlm.training.validation import validate
 
 
@@ -58,7 +62,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
     patience = InitProcessGroupKwargs(timeout=timedelta(minutes=recipe.training.timeout_minutes))
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
-        log_with=_trackers(recipe) or None,
+        log_with=usable_trackers(recipe) or None,
         project_dir=str(run_dir),
         kwargs_handlers=[patience],
     )
@@ -86,12 +90,23 @@ class _Run:
 
     def __init__(self, recipe: Recipe, run_dir: Path, distribution: Distribution, setup: Setup) -> None:
         self.recipe, self.run_dir, self.distribution, self.setup = recipe, run_dir, distribution, setup
-        module = DistillationStep(setup.student, setup.spec, setup.vocabulary, recipe.loss)
-        self.parts = told_parts(setup.student)
+        self.watch, self.options = setup.watch, Options(recipe, setup.student, distribution.device)
+        told = [*told_parts(setup.student), *(f"note: {note}" for note in self.options.prepare_model())]
+        module = DistillationStep(setup.student, setup.spec, setup.vocabulary, recipe.loss, setup.watch)
         self.module: Any = distribution.wrap(module, setup.precision)
+        self.options.begin()
+        self.on_policy = OnPolicy.of(recipe, setup, distribution.device, distribution.rank, distribution.world)
         self.optimizer = make_optimizer(setup.student, recipe, module.temperature)
         self.schedule = make_schedule(self.optimizer, recipe)
-        self.trained = Trained(setup.student, self.optimizer, self.schedule, setup.clock, module.temperature)
+        self.trained = Trained(
+            setup.student,
+            self.optimizer,
+            self.schedule,
+            setup.clock,
+            module.temperature,
+            shared={"options": self.options},
+            own={"on_policy": self.on_policy} if self.on_policy is not None else {},
+        )
         self.progress = Progress()
         self.checkpoints = run_dir / "checkpoints"
         found = complete_checkpoints(self.checkpoints)
@@ -102,19 +117,25 @@ class _Run:
             run_dir, distribution.accelerator, training.steps, training.log_every, self.progress.log_bytes
         )
         self.last_figures: dict[str, float] = {}
-        self.waited = 0.0  # seconds that the current step waited for its data
-        for line in [f"going on from step {self.progress.step}"] if found else self.parts:
+        self.started = self.waited = 0.0  # when the current step began, and for how long it waited for its data
+        for line in [f"going on from step {self.progress.step}"] if found else told:
             self.log.say(line)
 
     def go(self, request: StopRequest) -> None:
         """All steps that are left, with validation and checkpoints on the way."""
         training, progress = self.recipe.training, self.progress
         batches = iter(self._loader())
+        if self.on_policy is not None and self.on_policy.needs_baseline and progress.step == 0:
+            self.on_policy.validated(validate(self.setup, self.module, self.distribution))
         self.module.train()
         while progress.step < training.steps:
-            start = time.perf_counter()
-            prepared = [next(batches) for _ in range(self.accumulation)]
-            self.waited = time.perf_counter() - start
+            self.watch.start()
+            self.started = time.perf_counter()
+            with self.watch("data"):
+                prepared = [next(batches) for _ in range(self.accumulation)]
+            self.waited = time.perf_counter() - self.started
+            if self.on_policy is not None:
+                prepared = self.on_policy.replaced(prepared, progress.step)
             self._step(prepared)
             last = progress.step == training.steps
             due = progress.step % training.checkpoint_every == 0 and not last
@@ -131,8 +152,10 @@ class _Run:
                 )
 
     def finish(self) -> None:
-        """Save the student: the last, or the best where that is kept. Adapters are merged into it."""
+        """Save the student: the last, or the best where that is kept; and the average of its weights."""
         setup, distribution, recipe, best = self.setup, self.distribution, self.recipe, self.progress.best_step
+        average = self.options.average
+        averaged = None if average is None else distribution.whole(average.weights)
         if best is not None:
             if best != self.progress.step:
                 load_weights(self.checkpoints / f"step-{best:06d}", setup.student)
@@ -141,14 +164,15 @@ class _Run:
         if distribution.main:
             measured = [f"held-out {name}: {value:.4f}" for name, value in self.last_figures.items()]
             card = model_card(recipe, self.run_dir.name, measured, versions())
-            save_student(
-                setup.student,
-                setup.processor,
-                recipe.student,
-                self.run_dir / "student",
-                weights=recipe.save,
-                card=card,
-            )
+
+            def save(student: Student, name: str) -> None:
+                folder = self.run_dir / name
+                save_student(student, setup.processor, recipe.student, folder, weights=recipe.save, card=card)
+
+            if averaged is not None:
+                save(averaged_student(recipe, averaged), "student-ema")
+            # Last, for it says that the run is finished; adapters are merged into it.
+            save(setup.student, "student")
         distribution.accelerator.wait_for_everyone()
 
     def _loader(self) -> Any:
@@ -179,36 +203,38 @@ class _Run:
         )
 
     def _step(self, batches: list[PairedBatch]) -> None:
-        start = time.perf_counter()
-        (rows,) = self.distribution.sum([float(sum(len(batch.labels) for batch in batches))])
+        (rows,) = self._sum([float(sum(len(batch.labels) for batch in batches))])
         totals: dict[str, float] = {}
         for index, batch in enumerate(batches):
             with self.distribution.micro_batch(self.module, last=index + 1 == len(batches)):
                 for name, value in self._forward_backward(batch, max(rows, 1.0)).items():
                     totals[name] = totals.get(name, 0.0) + value
-        everywhere = self.distribution.sum(list(totals.values()))
-        self._update(means(dict(zip(totals, everywhere, strict=True)), rows), rows, batches, start)
+        everywhere = self._sum(list(totals.values()))
+        self._update(means(dict(zip(totals, everywhere, strict=True)), rows), rows, batches)
 
     def _forward_backward(self, batch: PairedBatch, rows: float) -> dict[str, float]:
         reversal = reversal_of(self.recipe.loss, self.progress.step, self.recipe.training.steps)
         out = loss_of(self.setup, self.module, batch, self.distribution.device, self.setup.clock.t, reversal)
         # Data-parallel training averages over processes; the loss is a sum over the rows of all of them.
-        (out.loss * (self.distribution.world / rows)).backward()
+        loss = self.options.scale(out.loss * (self.distribution.world / rows))
+        with self.watch("backward"):
+            loss.backward()
         return figures_of(out)
 
-    def _update(self, figures: dict[str, float], rows: float, batches: list[PairedBatch], start: float) -> None:
+    def _update(self, figures: dict[str, float], rows: float, batches: list[PairedBatch]) -> None:
         progress, clock = self.progress, self.setup.clock
-        norm = self.distribution.clip(self._learning(), self.recipe.training.max_grad_norm)
         t = clock.t
-        sound = rows > 0 and math.isfinite(figures["loss"]) and math.isfinite(norm)
-        if sound:
-            self.optimizer.step()
-        self.optimizer.zero_grad()
-        rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        with self.watch("optimizer"):
+            self.options.unscale(self.optimizer)
+            norm = self.distribution.clip(self._learning(), self.recipe.training.max_grad_norm)
+            sound = self.options.step(self.optimizer, rows, figures["loss"], norm)
+            self.optimizer.zero_grad()
+        rates = {f"lr_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         self.schedule.step()
-        clock.update(figures.get(self.recipe.loss.clock_signal, figures["loss"]) if sound else None, progress.step)
+        if not self.options.overflowed:
+            clock.update(figures.get(self.recipe.loss.clock_signal, figures["loss"]) if sound else None, progress.step)
         progress.step += 1
-        dropped, tokens = self.distribution.sum(
+        dropped, tokens = self._sum(
             [
                 float(sum(len(batch.dropped) for batch in batches)),
                 float(sum(int(batch.student.attention_mask.sum()) for batch in batches)),
@@ -220,17 +246,19 @@ class _Run:
             figures |= {"t": t, "momentum": clock.momentum}
         if self.trained.temperature is not None:
             figures["temperature"] = float(self.trained.temperature(0.0).detach())
-        figures |= {f"lr_{name}": rate for name, rate in rates.items()}
-        figures |= {"dropped": float(progress.dropped), "skipped": float(clock.skipped)}
-        seconds = self.waited + time.perf_counter() - start
-        self.log.step(
-            progress.step,
-            figures,
-            {"seconds": seconds, "data_seconds": self.waited, "tokens_per_second": tokens / seconds},
-        )
-        progress.skipped_in_a_row = 0 if sound else progress.skipped_in_a_row + 1
+        figures |= rates | {"dropped": float(progress.dropped), "skipped": float(clock.skipped)}
+        figures |= self.options.figures()
+        if self.on_policy is not None:
+            figures |= self.on_policy.figures(self._sum)
+        self.log.step(progress.step, figures, self._speed(tokens))
+        progress.skipped_in_a_row = 0 if sound or self.options.overflowed else progress.skipped_in_a_row + 1
         if not sound:
             self._skipped(figures, batches)
+
+    def _speed(self, tokens: float) -> dict[str, float]:
+        seconds = time.perf_counter() - self.started
+        speed = {"seconds": seconds, "data_seconds": self.waited, "tokens_per_second": tokens / seconds}
+        return speed | {f"seconds_{name}": spent for name, spent in self.watch.split().items()}
 
     def _skipped(self, figures: dict[str, float], batches: list[PairedBatch]) -> None:
         """Write down what was in a step that could not be taken, and give up after too many.
@@ -253,6 +281,8 @@ class _Run:
         figures = validate(self.setup, self.module, self.distribution)
         self.last_figures = figures
         self.log.validation(self.progress.step, figures)
+        if self.on_policy is not None:
+            self.on_policy.validated(figures)
         kept, progress = self.recipe.training.keep_best, self.progress
         if kept is None:
             return False
@@ -269,23 +299,9 @@ class _Run:
             self.checkpoints, self.trained, self.progress, self.recipe.training.keep_last, self.distribution
         )
 
+    def _sum(self, values: list[float]) -> list[float]:
+        with self.watch("communication"):
+            return self.distribution.sum(values)
+
     def _learning(self) -> list[torch.nn.Parameter]:
         return [p for p in self.setup.student.parameters() if p.requires_grad]
-
-
-def _trackers(recipe: Recipe) -> list[str]:
-    """Names of trackers, each of which can be used: accelerate itself would go on without one that is not installed."""
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    from taid_vlm.common.errors import did_you_mean
-
-    known = [str(name) for name in LOGGER_TYPE_TO_CLASS]
-    usable = [str(name) for name in get_available_trackers()]
-    for name in recipe.training.trackers:
-        if name not in known:
-            raise UserError(f"unknown tracker {name!r}: {did_you_mean(name, known)}")
-        if name not in usable:
-            raise UserError(
-                f"tracker {name!r} is not installed: pip install {name.replace('_', '-')}, or choose another"
-            )
-    return list(recipe.training.trackers)

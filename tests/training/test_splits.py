@@ -36,7 +36,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, language_model: Path, easy_vq
     folder = tmp_path_factory.mktemp("splits")
     text = [
         {"messages": [{"role": "user", "content": f"Say {n}"}, {"role": "assistant", "content": f"{n} {n}"}]}
-        for n in range(6)
+        for n in range(24)
     ]
     (folder / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in text))
     for name, micro in MICRO.items():
@@ -46,12 +46,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory, language_model: Path, easy_vq
         # Small steps: AdamW makes much of the rounding of a gradient that is nearly zero.
         content["student"]["train"] = {part: {"mode": "full", "lr": 1e-3} for part in content["student"]["train"]}
         content["data"] |= {"cache_image_features": False}
-        content["data"]["train"].append({"kind": "jsonl", "path": str(folder / "text.jsonl")})
+        # Held-out samples in several batches, of which some have no picture: shards must be gathered all the same.
+        for part in ("train", "validation"):
+            content["data"][part].append({"kind": "jsonl", "path": str(folder / "text.jsonl")})
         content["loss"] |= {"mass_rows": 0}
         content["training"] = {**TRAINING, "micro_batch_size": micro}
         (folder / f"{name}.yaml").write_text(dump_recipe(type(recipe).model_validate(content)))
     train_watched(folder, "whole", "single")
     return folder
+
+
+def validations(run_dir: Path) -> list[dict[str, float]]:
+    rows = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    return [row for row in rows if "validation_cross_entropy" in row]
 
 
 def assert_same(whole: Path, other: Path, processes: int) -> None:
@@ -67,6 +74,8 @@ def assert_same(whole: Path, other: Path, processes: int) -> None:
         assert two["rows"] == one["rows"]
         for name in ("loss", "kl_target", "grad_norm"):
             assert two[name] == pytest.approx(one[name], rel=1e-5), (name, one["step"])
+    for one, two in zip(validations(whole), validations(other), strict=True):
+        assert two == pytest.approx(one, rel=1e-4)
     paths = [json.loads((other / f"t-{rank}.json").read_text()) for rank in range(processes)]
     assert all(path == paths[0] for path in paths)
     assert paths[0] == pytest.approx(json.loads((whole / "t-0.json").read_text()), abs=1e-7)
