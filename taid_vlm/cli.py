@@ -39,7 +39,8 @@ def train(
     from taid_vlm.run import train_and_evaluate
 
     student = train_and_evaluate(load_recipe(recipe, overrides or []), output or Path("runs") / Path(recipe).stem)
-    print(f"student: {student}")
+    if os.environ.get("RANK", "0") == "0":  # of several processes one tells
+        print(f"student: {student}")
 
 
 @app.command()
@@ -51,7 +52,7 @@ def launch(
     ] = None,
     nodes: Annotated[int, typer.Option(min=1, help="machines; start the same command on each")] = 1,
     main: Annotated[str | None, typer.Option(help="HOST:PORT where several machines meet")] = None,
-    strategy: Annotated[str, typer.Option(help="how the student is spread: ddp or fsdp2")] = "ddp",
+    strategy: Annotated[str, typer.Option(help="how the student is spread: ddp, fsdp2, zero2 or zero3")] = "ddp",
     output: Annotated[Path | None, typer.Option(help="folder of the run [runs/NAME]")] = None,
     config: Annotated[
         str | None, typer.Option(help="only print where the shipped file for accelerate launch is: ddp, fsdp2, ...")
@@ -112,6 +113,23 @@ def plan(
     options: dict[str, Any] = {"cluster": cluster, "compare": compare, "records": records}
     made = make_plan(loaded, gpus=gpus, samples=samples, cpu_precision=precision, **options)
     print(json.dumps(made.to_json(), indent=2)) if as_json else show(made)
+
+
+@app.command()
+def cache(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or name of a shipped recipe such as quickstart/taid")],
+    overrides: Overrides = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="only show what ways to keep the teacher cost and lose; nothing is stored")
+    ] = False,
+) -> None:
+    """Run the teacher once over the data and keep what it says, for training without it; see docs/teacher-cache.md."""
+    from taid_vlm.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from taid_vlm.training.cache.command import fill_cache  # imports torch
+
+    fill_cache(loaded, measure=measure)
 
 
 class Split(Enum):

@@ -30,11 +30,13 @@ def test_it_prints_json_and_writes_a_page(tmp_path: Path, language_model: Path, 
         "page.html",
         "--samples",
         "2",
-        f"data.train=[{{kind: easy_vqa, path: {easy_vqa}, limit: 7}}]",
+        "--split",
+        "validation",
+        f"data.validation=[{{kind: easy_vqa, path: {easy_vqa}, limit: 7}}]",
     )
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
-    assert (content["records"], content["usable"], len(content["samples"])) == (7, 7, 2)
+    assert (content["split"], content["records"], content["usable"], len(content["samples"])) == ("validation", 7, 7, 2)
     assert "Preview of tiny.yaml" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 

@@ -19,13 +19,13 @@ from taid_vlm.data.dealing import DEALS
 from taid_vlm.data.images import open_image
 from taid_vlm.data.packing import Packing, pack_rows, split_in_order
 from taid_vlm.data.pairing import Pair, Pairer
-from taid_vlm.data.record import BadSampleError, Record
+from taid_vlm.data.record import BadSampleError, Broken, Record
 
-Prepared = tuple[Pair, list[Image.Image]] | str
+Prepared = tuple[Pair, list[Image.Image]] | Broken
 
 
 class PreparedRecords(Dataset[Prepared]):
-    """Records rendered and decoded on demand; a bad one is an error, or its message when bad ones are skipped.
+    """Records rendered and decoded on demand; a bad one is an error, or what is wrong with it when bad ones are skipped.
 
     Args:
         lengths: tokens of the student's rendering by sample id, as far as they are known.
@@ -53,7 +53,7 @@ class PreparedRecords(Dataset[Prepared]):
         except BadSampleError as error:
             if not self.skip_bad:
                 raise UserError(f"{error}; repair it, or set data.on_bad_sample: skip") from error
-            return str(error)
+            return Broken(error.reason, str(error))
 
     def length(self, index: int) -> int:
         """Tokens of a sample's rendering for the student; 0 of one that cannot be rendered, which is told when its turn comes."""
@@ -155,9 +155,9 @@ class Join:
     keep_pictures: bool = True
 
     def __call__(self, prepared: list[Prepared]) -> PairedBatch:
-        """The samples that could be prepared, and the messages of the others."""
-        good = [one for one in prepared if not isinstance(one, str)]
-        dropped = [one for one in prepared if isinstance(one, str)]
+        """The samples that could be prepared, and what is wrong with the others."""
+        good = [one for one in prepared if not isinstance(one, Broken)]
+        dropped = [one for one in prepared if isinstance(one, Broken)]
         student_rows = teacher_rows = None
         if self.packing is not None:
             # Samples are put in the order in which they stand in the rows: so pictures are in that of their placeholders.

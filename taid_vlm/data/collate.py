@@ -1,5 +1,6 @@
 """From pairs to tensors, a sample to a row or several."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from taid_vlm.data.pairing import Pair, Side
 from taid_vlm.data.pictures import Picture
+from taid_vlm.data.record import REASONS, Broken
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class PairedBatch:
         pictures: decoded pictures in order, empty when nobody needs them: features are known, or pixels made, already.
         picture_keys: what they were read from, the keys of cached features.
         picture_counts: how many of them each sample has.
-        dropped: samples that should have been here and could not be used.
+        dropped: why samples that should have been here could not be used, each with its message.
+        student_written: ``[R]`` booleans, the rows of answers that the student wrote; None where it wrote none.
     """
 
     ids: list[str]
@@ -53,8 +56,9 @@ class PairedBatch:
     teacher: PaddedSide | None
     pictures: list[Image.Image]
     picture_keys: list[Picture]
-    dropped: list[str]
+    dropped: list[Broken]
     picture_counts: tuple[int, ...] = ()
+    student_written: Tensor | None = None
 
     def pin_memory(self) -> "PairedBatch":
         """The same with its tensors in page-locked memory; the loader calls it where it pins."""
@@ -62,11 +66,17 @@ class PairedBatch:
         return replace(self, labels=self.labels.pin_memory(), student=self.student.pin_memory(), teacher=teacher)
 
 
+def dropped_by_reason(batches: Sequence[PairedBatch]) -> list[int]:
+    """How many samples some batches miss, for each of ``REASONS`` in their order, so that processes can add up theirs."""
+    found = [one.reason for batch in batches for one in batch.dropped]
+    return [found.count(reason) for reason in REASONS]
+
+
 def collate(
     pairs: list[Pair],
     pictures: list[Image.Image],
     pad_id: int,
-    dropped: list[str],
+    dropped: list[Broken],
     student_rows: list[int] | None = None,
     teacher_rows: list[int] | None = None,
 ) -> PairedBatch:
@@ -77,6 +87,9 @@ def collate(
     """
     with_teacher = bool(pairs) and all(pair.teacher is not None for pair in pairs)
     theirs = [pair.teacher for pair in pairs if pair.teacher is not None] if with_teacher else None
+    own = None
+    if any(pair.student_written for pair in pairs):
+        own = torch.tensor([pair.student_written for pair in pairs for _ in pair.labels])
     return PairedBatch(
         ids=[pair.id for pair in pairs],
         labels=torch.tensor([label for pair in pairs for label in pair.labels], dtype=torch.long),
@@ -86,6 +99,7 @@ def collate(
         picture_keys=[path for pair in pairs for path in pair.images],
         dropped=dropped,
         picture_counts=tuple(len(pair.images) for pair in pairs),
+        student_written=own,
     )
 
 

@@ -47,13 +47,18 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """A conversation for student and teacher; row i of both predicts ``labels[i]``."""
+    """A conversation for student and teacher; row i of both predicts ``labels[i]``.
+
+    Attributes:
+        student_written: the answer is the student's own.
+    """
 
     id: str
     labels: list[int]
     student: Side
     teacher: Side | None
     images: tuple[Picture, ...]
+    student_written: bool = False
 
 
 @dataclass(frozen=True)

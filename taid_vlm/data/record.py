@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data.pictures import Picture
@@ -24,6 +24,7 @@ Reason = Literal[
     "answers differ",
     "other",
 ]
+REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
 class BadSampleError(UserError):
@@ -39,7 +40,7 @@ class BadSampleError(UserError):
 
 
 class Broken(NamedTuple):
-    """Why a row of a source is no conversation."""
+    """Why a row of a source is no conversation, or a sample is missing in its batch."""
 
     reason: Reason
     message: str

@@ -21,6 +21,10 @@ STRATEGIES.register("ddp")(Strategy({}))
 STRATEGIES.register("fsdp2")(
     Strategy({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"})
 )
+for _stage in ("2", "3"):
+    STRATEGIES.register(f"zero{_stage}")(
+        Strategy({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": _stage})
+    )
 
 
 def config_file(name: str) -> Path:

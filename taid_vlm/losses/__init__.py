@@ -9,6 +9,7 @@ Nothing here knows of models, data or training; of ours only ``taid_vlm.common``
 * ``objective``: what is minimised (``LossSpec``) and what comes back (``LossOutput``).
 * ``inputs``, ``plain``: the objective from hidden states and heads, by autograd.
 * ``fused``, ``chunks``, ``columns``, ``tile``, ``rows``: the same without a [rows, vocabulary] tensor.
+* ``topk``: a teacher known only by its K most likely tokens.
 * ``figures``: head and tail mass.
 """
 
@@ -25,6 +26,7 @@ from taid_vlm.losses.mixtures import jensen_shannon, skew_forward_kl, skew_rever
 from taid_vlm.losses.objective import LOSS_NAMES, LossOutput, LossSpec
 from taid_vlm.losses.schedule import TAIDClock, linear_t
 from taid_vlm.losses.taid import taid, taid_cross_entropy, taid_target_logits
+from taid_vlm.losses.topk import TopK
 
 __all__ = [
     "LOSS_NAMES",
@@ -32,6 +34,7 @@ __all__ = [
     "LossOutput",
     "LossSpec",
     "TAIDClock",
+    "TopK",
     "adaptive_kl",
     "alpha_beta",
     "amid",

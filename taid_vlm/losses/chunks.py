@@ -13,6 +13,7 @@ from taid_vlm.losses.figures import sample_places, sampled_mass
 from taid_vlm.losses.inputs import Head, LossInputs
 from taid_vlm.losses.plain import weighted
 from taid_vlm.losses.tile import Tile, sum_names
+from taid_vlm.losses.topk import TopKLogits
 from taid_vlm.losses.triton_tile import TritonTile
 
 # Measured with two threads: from 1 to 4 MiB per buffer of a tile the time is flat, beyond it the cache is left, of which
@@ -39,7 +40,7 @@ class Evaluation:
 def evaluate(inputs: LossInputs, chunk_bytes: int, wants: tuple[bool, bool, bool, bool]) -> Evaluation:
     """Evaluate the objective; only the gradients in ``wants`` are made."""
     student = inputs.student.in_compute_dtype()
-    teacher = None if inputs.teacher is None else inputs.teacher.in_compute_dtype()
+    teacher = inputs.teacher.in_compute_dtype() if isinstance(inputs.teacher, Head) else inputs.teacher
     dtype = _logits_dtype(student, teacher)
     tile: Tile | TritonTile
     if dtype == torch.float32 and triton_tile.wanted(inputs):
@@ -69,9 +70,15 @@ def usual_bytes(inputs: LossInputs) -> int:
     """Budget for all temporary memory of the size of logits."""
     if inputs.student.hidden.device.type != "cpu":
         return USUAL_BYTES
-    columns = inputs.student.vocabulary + (inputs.vocabulary if inputs.teacher is not None else 0)
-    rows_bytes = USUAL_ROWS_ON_CPU * columns * inputs.student.hidden.dtype.itemsize
+    rows_bytes = USUAL_ROWS_ON_CPU * _row_bytes(inputs, inputs.student.hidden.dtype)
     return min(USUAL_BYTES, math.ceil(rows_bytes / (1 - TILE_SHARE)))
+
+
+def _row_bytes(inputs: LossInputs, compute: torch.dtype) -> int:
+    """Logits of one row of both models; those of a top-k teacher are no product."""
+    theirs = inputs.teacher.values.dtype if isinstance(inputs.teacher, TopKLogits) else compute
+    shared = inputs.vocabulary if inputs.teacher is not None else 0
+    return compute.itemsize * inputs.student.vocabulary + theirs.itemsize * shared
 
 
 def plan(inputs: LossInputs, compute: torch.dtype, chunk_bytes: int) -> tuple[int, int]:
@@ -91,8 +98,7 @@ def plan(inputs: LossInputs, compute: torch.dtype, chunk_bytes: int) -> tuple[in
 
 def plan_chunk(inputs: LossInputs, compute: torch.dtype, logits_bytes: int) -> int:
     """Rows of a chunk, at least one, whose logits of both models keep within ``logits_bytes``."""
-    columns = inputs.student.vocabulary + (inputs.vocabulary if inputs.teacher is not None else 0)
-    most = max(1, logits_bytes // (compute.itemsize * columns))
+    most = max(1, logits_bytes // _row_bytes(inputs, compute))
     if most > 16:
         most -= most % 16  # matrix products like whole blocks
     # Chunks of equal size rather than full ones and a small rest.
@@ -100,8 +106,11 @@ def plan_chunk(inputs: LossInputs, compute: torch.dtype, logits_bytes: int) -> i
     return max(1, min(most, -(-inputs.student.rows // chunks)))
 
 
-def _chunks(inputs: LossInputs, student: Head, teacher: Head | None, chunk_rows: int) -> Iterator[Products]:
-    """Products of one chunk after the other, always in the same memory."""
+def _chunks(
+    inputs: LossInputs, student: Head, teacher: Head | TopKLogits | None, chunk_rows: int
+) -> Iterator[Products]:
+    """Products of one chunk after the other, always in the same memory; those of a top-k teacher are left to the tile."""
+    teacher = teacher if isinstance(teacher, Head) else None
     shared, rows = inputs.vocabulary, student.rows
     first, other = student.columns(0, shared), student.columns(shared, student.vocabulary)
     buffers = [_buffer(first, chunk_rows), None, None]
@@ -128,9 +137,11 @@ def _multiply(head: Head, which: slice, buffer: Tensor) -> Tensor:
     return torch.mm(hidden, head.weight.t(), out=buffer[: len(hidden)])
 
 
-def _logits_dtype(student: Head, teacher: Head | None) -> torch.dtype:
+def _logits_dtype(student: Head, teacher: Head | TopKLogits | None) -> torch.dtype:
     dtype = torch.promote_types(student.hidden.dtype, torch.float32)
-    return dtype if teacher is None else torch.promote_types(dtype, teacher.hidden.dtype)
+    if teacher is None:
+        return dtype
+    return torch.promote_types(dtype, teacher.hidden.dtype if isinstance(teacher, Head) else teacher.values.dtype)
 
 
 def _masses(inputs: LossInputs, student: Head) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from taid_vlm.losses.chunks import Evaluation, evaluate, usual_bytes
 from taid_vlm.losses.inputs import Head, LossInputs, check_inputs
 from taid_vlm.losses.objective import LossOutput, LossSpec
 from taid_vlm.losses.plain import plain_loss
+from taid_vlm.losses.topk import TopK
 
 IMPLEMENTATIONS = ("fused", "plain")
 
@@ -35,6 +36,7 @@ def distillation_loss(
     t: float = 1.0,
     teacher_hidden_ND: Tensor | None = None,
     teacher_head_UD: Tensor | None = None,
+    teacher_topk: TopK | None = None,
     vocabulary: int | None = None,
     student_bias: Tensor | None = None,
     teacher_bias: Tensor | None = None,
@@ -58,6 +60,7 @@ def distillation_loss(
         spec: what to minimise. t: position of the TAID target in [0, 1]; other objectives ignore it.
         teacher_hidden_ND, teacher_head_UD, teacher_bias: [N, D], [U, D], [U] of the teacher; its width
             may differ. Optional for ``sft``, where they add the teacher's metrics.
+        teacher_topk: in their place, a teacher known only by the K most likely tokens of each row.
         vocabulary: V*, the number of leading token ids the models share. Teacher terms see only those
             columns, cut before the softmax; the cross-entropy of labels sees all V. Needed only where U
             differs from V.
@@ -80,7 +83,8 @@ def distillation_loss(
 
     Raises:
         UserError: shapes, row counts or dtypes do not fit, a label, t, vocabulary or option is out of range, the
-            objective needs a teacher or a temperature that was not given, or logits are NaN.
+            objective needs a teacher or a temperature that was not given, the tail rule of a top-k teacher does not go with
+            the objective, or logits are NaN.
     """
     for what, value, known in (
         ("loss implementation", implementation, IMPLEMENTATIONS),
@@ -92,7 +96,9 @@ def distillation_loss(
         raise UserError(f"chunk_bytes is {chunk_bytes}, expected a positive number of bytes")
     if (teacher_hidden_ND is None) != (teacher_head_UD is None):
         raise UserError("got one of teacher_hidden_ND and teacher_head_UD, expected both or neither: pass both")
-    teacher = None
+    if teacher_topk is not None and teacher_hidden_ND is not None:
+        raise UserError("got teacher_topk and teacher_hidden_ND, expected one teacher: leave one of them out")
+    teacher: Head | TopK | None = teacher_topk
     if teacher_hidden_ND is not None and teacher_head_UD is not None:
         teacher = Head(teacher_hidden_ND, teacher_head_UD, teacher_bias, teacher_scale, teacher_softcap)
     student = Head(student_hidden_NH, student_head_VH, student_bias, student_scale, student_softcap)
@@ -159,13 +165,17 @@ class _FusedLoss(torch.autograd.Function):
 def _explain_nan(inputs: LossInputs) -> str:
     """Which tensor brought NaN in, and what to do."""
     found = []
-    for whose, head in (("student", inputs.student), ("teacher", inputs.teacher)):
-        for what, tensor in () if head is None else (("hidden states", head.hidden), ("head", head.weight)):
-            broken = (~tensor.isfinite()).any(-1).nonzero().flatten().tolist()
-            if broken:
-                found.append(
-                    f"the {whose}'s {what} {list(tensor.shape)} are not finite in {len(broken)} rows, the first {broken[:3]}"
-                )
+    tensors = [("student", "hidden states", inputs.student.hidden), ("student", "head", inputs.student.weight)]
+    if isinstance(inputs.teacher, Head):
+        tensors += [("teacher", "hidden states", inputs.teacher.hidden), ("teacher", "head", inputs.teacher.weight)]
+    elif inputs.teacher is not None:
+        tensors += [("teacher", "log-probabilities", inputs.teacher.values)]
+    for whose, what, tensor in tensors:
+        broken = (~tensor.isfinite()).any(-1).nonzero().flatten().tolist()
+        if broken:
+            found.append(
+                f"the {whose}'s {what} {list(tensor.shape)} are not finite in {len(broken)} rows, the first {broken[:3]}"
+            )
     cause = "; ".join(found) or (
         f"hidden states {list(inputs.student.hidden.shape)} and heads are finite, so their logits overflow "
         f"{inputs.student.hidden.dtype}, or a bias or a model's rows of logits rule out every token"

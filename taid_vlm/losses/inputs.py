@@ -12,6 +12,7 @@ from taid_vlm.losses.contrastive import check_student_written
 from taid_vlm.losses.divergences import at_least_fp32, check_labels
 from taid_vlm.losses.objective import LossSpec
 from taid_vlm.losses.taid import check_t
+from taid_vlm.losses.topk import TopK, TopKLogits, check_tail
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class LossInputs:
     """Checked arguments. ``teacher``, if any, is already cut to the ``vocabulary`` shared tokens."""
 
     student: Head
-    teacher: Head | None
+    teacher: Head | TopKLogits | None
     labels: Tensor  # [N], int64
     vocabulary: int
     spec: LossSpec
@@ -98,7 +99,7 @@ class LossInputs:
 
 def check_inputs(
     student: Head,
-    teacher: Head | None,
+    teacher: Head | TopK | None,
     labels_N: Tensor,
     vocabulary: int | None,
     spec: LossSpec,
@@ -118,11 +119,14 @@ def check_inputs(
     if teacher is None:
         if spec.needs_teacher:
             raise UserError(
-                f"loss {spec.name!r} got no teacher_hidden_ND and teacher_head_UD, expected both: pass them, "
-                f"or choose the loss 'sft', which needs no teacher"
+                f"loss {spec.name!r} got no teacher_hidden_ND and teacher_head_UD, expected both: pass them, or a "
+                f"teacher_topk, or choose the loss 'sft', which needs no teacher"
             )
     else:
-        _check_head("teacher", teacher)
+        if isinstance(teacher, Head):
+            _check_head("teacher", teacher)
+        else:
+            check_tail(teacher.tail, spec)
         if teacher.rows != student.rows:
             raise UserError(
                 f"the student has {student.rows} rows and the teacher {teacher.rows}, expected the same "
@@ -138,9 +142,10 @@ def check_inputs(
     if mass_rows < 0:
         raise UserError(f"mass_rows is {mass_rows}, expected a number of rows, at least 0")
     shared = _shared_vocabulary(student, teacher, vocabulary)
+    known = teacher.over(shared) if isinstance(teacher, TopK) else teacher
     return LossInputs(
         student,
-        None if teacher is None else teacher.columns(0, shared).detached(),
+        known.columns(0, shared).detached() if isinstance(known, Head) else known,
         labels_N.long(),
         shared,
         spec,
@@ -178,8 +183,8 @@ def _check_head(whose: str, head: Head) -> None:
         )
 
 
-def _shared_vocabulary(student: Head, teacher: Head | None, vocabulary: int | None) -> int:
-    sizes = [student.vocabulary] if teacher is None else [student.vocabulary, teacher.vocabulary]
+def _shared_vocabulary(student: Head, teacher: Head | TopK | None, vocabulary: int | None) -> int:
+    sizes = [student.vocabulary, teacher.vocabulary] if isinstance(teacher, Head) else [student.vocabulary]
     if vocabulary is None:
         if len(set(sizes)) > 1:
             raise UserError(
@@ -191,7 +196,7 @@ def _shared_vocabulary(student: Head, teacher: Head | None, vocabulary: int | No
         raise UserError(
             f"vocabulary is {vocabulary}, expected 1 to {min(sizes)}, the smallest head (student "
             f"{list(student.weight.shape)}"
-            + (f", teacher {list(teacher.weight.shape)})" if teacher is not None else ")")
+            + (f", teacher {list(teacher.weight.shape)})" if isinstance(teacher, Head) else ")")
             + ": pass the number of leading token ids that both models share"
         )
     return vocabulary

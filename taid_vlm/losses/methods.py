@@ -33,6 +33,30 @@ from taid_vlm.losses.mixtures import (
     skew_reverse_kl_closed,
 )
 
+Options = dict[str, float | str]
+
+
+def _always(options: Options) -> bool:
+    return True
+
+
+def _never(options: Options) -> bool:
+    return False
+
+
+def _jsd_is_finite(options: Options) -> bool:
+    return options.get("beta") != 1  # reverse KL
+
+
+def _ab_is_finite(options: Options) -> bool:
+    return options.get("alpha") != 0  # reverse KL and its kind
+
+
+def _amid_is_finite(options: Options) -> bool:
+    """KL(r || p) is, where the assistant r rules out what the teacher rules out: geometric and harmonic means do."""
+    alpha, lam = (float(options.get(name, default)) for name, default in (("alpha", -5.0), ("lam", 0.1)))
+    return options.get("measure") != "rkl" or (alpha >= 1 and lam > 0)
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -44,6 +68,7 @@ class Divergence:
         extra: what else of a row it takes: ``labels``, ``student_written`` or ``temperature``; None for nothing.
         reference: the authors' variant of ``plain``; None where their code has none.
         to_target: whether TAID's target may stand in for the teacher.
+        without_support: whether it is finite, with these options, where the teacher gives a token the probability 0.
     """
 
     plain: Callable[..., Tensor]
@@ -51,6 +76,7 @@ class Divergence:
     extra: str | None = None
     reference: Callable[..., Tensor] | None = None
     to_target: bool = True
+    without_support: Callable[[Options], bool] = _always
 
     @property
     def options(self) -> dict[str, float | str]:
@@ -62,17 +88,20 @@ class Divergence:
 DIVERGENCES: Registry[Divergence] = Registry("loss")
 for _name, _entry in {
     "kl": Divergence(forward_kl, forward_kl_closed, reference=reference.forward_kl),
-    "rkl": Divergence(reverse_kl, reverse_kl_closed, reference=reference.reverse_kl),
+    "rkl": Divergence(reverse_kl, reverse_kl_closed, reference=reference.reverse_kl, without_support=_never),
     "tvd": Divergence(total_variation, total_variation_closed, reference=reference.total_variation),
-    "jsd": Divergence(jensen_shannon, jensen_shannon_closed, reference=reference.jensen_shannon),
-    "adaptive_kl": Divergence(adaptive_kl, adaptive_kl_closed, reference=reference.adaptive_kl),
+    "jsd": Divergence(
+        jensen_shannon, jensen_shannon_closed, reference=reference.jensen_shannon, without_support=_jsd_is_finite
+    ),
+    "adaptive_kl": Divergence(adaptive_kl, adaptive_kl_closed, reference=reference.adaptive_kl, without_support=_never),
     "sfkl": Divergence(skew_forward_kl, skew_forward_kl_closed, reference=reference.skew_forward_kl),
     "srkl": Divergence(skew_reverse_kl, skew_reverse_kl_closed, reference=reference.skew_reverse_kl),
     "ctkd": Divergence(tempered_kl, tempered_kl_closed, "temperature", reference.ctkd, to_target=False),
-    "dkd": Divergence(dkd, dkd_closed, "labels", reference.dkd),
-    "ab": Divergence(alpha_beta, alpha_beta_closed),
-    "amid": Divergence(amid, amid_closed),
-    "todi": Divergence(todi, todi_closed),
+    # Undefined in a row whose label is the only token that is left.
+    "dkd": Divergence(dkd, dkd_closed, "labels", reference.dkd, without_support=_never),
+    "ab": Divergence(alpha_beta, alpha_beta_closed, without_support=_ab_is_finite),
+    "amid": Divergence(amid, amid_closed, without_support=_amid_is_finite),
+    "todi": Divergence(todi, todi_closed, without_support=_never),
     "distillm2": Divergence(distillm2, distillm2_closed, "student_written"),
 }.items():
     DIVERGENCES.register(_name)(_entry)

@@ -125,6 +125,11 @@ class LossSpec:
         """Whether the objective has a temperature that the optimizer must train."""
         return self.divergence == "ctkd" and self.semantics == "paper"
 
+    @property
+    def finite_without_support(self) -> bool:
+        """Whether the objective is finite where the teacher gives a token the probability 0, as far as is known."""
+        return self.semantics == "paper" and (not self.divergence or self.method.without_support(self.options))
+
     def target_t(self, t: float) -> float:
         """Where from student (0) to teacher (1) this objective's target lies when the clock shows ``t``."""
         return t if self.name == "taid" else 1.0

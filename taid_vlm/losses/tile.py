@@ -13,6 +13,7 @@ from taid_vlm.losses.columns import Columns, Products
 from taid_vlm.losses.inputs import LossInputs
 from taid_vlm.losses.plain import RowLogits, row_values, weighted
 from taid_vlm.losses.rows import Rows, Scratch, inner, largest, softmax_into
+from taid_vlm.losses.topk import TopKLogits
 
 
 def sum_names(inputs: LossInputs) -> list[str]:
@@ -41,7 +42,9 @@ class Tile:
         shared = Columns(products.shared, self.heads[0], self.dtype, self._buffers(n))
         rest = None if products.rest is None else Columns(products.rest, self.heads[1], self.dtype)
         teacher = None
-        if products.teacher is not None and self.inputs.teacher is not None:
+        if isinstance(self.inputs.teacher, TopKLogits):
+            teacher = self.inputs.teacher.write(self.scratch.take(n), products.rows)
+        elif products.teacher is not None and self.inputs.teacher is not None:
             teacher = Columns(products.teacher, self.inputs.teacher, self.dtype, self._buffers(n)).logits
         sums = None
         if self.spec.semantics == "paper" or not self.spec.kd_weight:

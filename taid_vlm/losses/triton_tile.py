@@ -10,6 +10,7 @@ The last have a partial sort, a second softmax or a rule of their own for the la
 """
 
 import warnings
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from taid_vlm.losses.columns import Columns, Products
 from taid_vlm.losses.inputs import Head, LossInputs
+from taid_vlm.losses.topk import TopKLogits
 
 DEVICES = ("cuda",)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -44,7 +46,9 @@ def wanted(inputs: LossInputs) -> bool:
 class TritonTile:
     """As ``Tile``, for any number of rows and without buffers of its own."""
 
-    def __init__(self, inputs: LossInputs, student: Head, teacher: Head | None, wants_gradient: bool) -> None:
+    def __init__(
+        self, inputs: LossInputs, student: Head, teacher: Head | TopKLogits | None, wants_gradient: bool
+    ) -> None:
         kernels = _kernels()
         assert kernels is not None
         self.inputs, self.teacher, self.kernels, self.wants_gradient = inputs, teacher, kernels, wants_gradient
@@ -55,10 +59,15 @@ class TritonTile:
         self.kind = 0 if at_rest or not inputs.spec.kd_weight else KINDS[self.divergence]
         self.mixed = teacher is not None and 0 < inputs.t < 1
         self.temperature_slope = torch.zeros((), device=student.hidden.device)
+        self.known: Tensor | None = None  # logits of a top-k teacher, as many rows as the first call has: the most
 
     def sums(self, products: Products) -> Tensor:
         """[k] sums in the order of ``tile.sum_names``; ``products`` become the gradient of the weighted loss."""
         n, device = len(products.shared), products.shared.device
+        if isinstance(self.teacher, TopKLogits):
+            if self.known is None:
+                self.known = torch.empty(n, self.inputs.vocabulary, device=device)
+            products = replace(products, teacher=self.teacher.write(self.known[:n], products.rows))
         labels = self.inputs.labels[products.rows]
         table = torch.empty(n, len(FIGURES), device=device)
         launch = _Launch(self, products, labels, table)

@@ -11,6 +11,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 # Families that write the very same text as another.
 ALIASES = {"tinyllama": "zephyr", "stablelm_zephyr": "zephyr"}
 PROBE = "the answer"
+THOUGHTLESS = "<think>\n\n</think>"  # what a thinking model says before an answer without a thought
 
 
 def template_text(name: str) -> str:
@@ -44,7 +45,7 @@ def end_of_turn(tokenizer: Any, template: str) -> int:
     text, spans = render_text(tokenizer, template, messages, add_generation_prompt=False, image_blocks=[])
     marked = "".join(text[start:past] for start, past in spans)
     before, _, end = (part.strip() for part in marked.partition(PROBE))
-    if before or not end:
+    if before not in ("", THOUGHTLESS) or not end:
         raise UserError(
             f"the chat template marks {marked!r} as what the assistant says, expected the answer {PROBE!r} and the token "
             f"that ends a turn. Put both, and nothing else, into {{% generation %}} blocks (a tokenizer without eos_token writes none)"
@@ -58,9 +59,9 @@ def end_of_turn(tokenizer: Any, template: str) -> int:
     rendered = tokenize(tokenizer, text, spans, can_be_cut(tokenizer))
     said = [token for token, flag in zip(rendered.ids, rendered.answer_mask, strict=True) if flag]
     decoded = tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    if said[-1:] != ids or "".join(decoded.split()) != "".join((PROBE + end).split()):
+    if said[-1:] != ids or "".join(decoded.split()) != "".join((before + PROBE + end).split()):
         raise UserError(
-            f"the tokens of an answer that the chat template marks read {decoded!r}, expected {PROBE + end!r}: template and tokenizer do "
+            f"the tokens of an answer that the chat template marks read {decoded!r}, expected {before + PROBE + end!r}: template and tokenizer do "
             f"not belong together"
         )
     return ids[0]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 # What templates write around turns, token or not: <|user|>, <start_of_turn>, [/INST], <<SYS>>. Words such as USER: are no markers.
+THOUGHT = re.compile(r"(\s*)<think>(.*?)</think>(.*)", re.DOTALL)
 MARKER = re.compile(r"<\|[^<>|\s]+\|>|</?[A-Za-z_]+>|<</?[A-Z]+>>|\[/?[A-Z_]+\]")
 
 
@@ -26,6 +27,7 @@ class ControlText:
         texts = {*special_tokens(tokenizer), *MARKER.findall(template), *pictures} - {""}
         longest_first = sorted(texts, key=lambda text: (-len(text), text))
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._thinks = {"<think>", "</think>"} <= set(MARKER.findall(template))
 
     def neutral(self, text: str) -> str:
         """The text without any control text: each gets a space after its first character.
@@ -38,6 +40,18 @@ class ControlText:
         while self._pattern.search(text):
             text = self._pattern.sub("", text)
         return text
+
+    def answer(self, text: str) -> str:
+        """The same for what an assistant says; a thought that opens it is its own, where the template writes thoughts.
+
+        ``<think>...</think>`` stays at the beginning alone, and only where the two tags are all that means anything.
+        """
+        found = THOUGHT.fullmatch(text) if self._thinks else None
+        if found is None:
+            return self.neutral(text)
+        space, thought, words = found.groups()
+        kept = f"{space}<think>{self.neutral(thought)}</think>{self.neutral(words)}"
+        return kept if self._pattern.findall(kept) == ["<think>", "</think>"] else self.neutral(text)
 
 
 def special_tokens(tokenizer: Any) -> list[str]:

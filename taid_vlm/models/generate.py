@@ -1,7 +1,7 @@
 """Greedy answers for a batch of conversations."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -10,13 +10,20 @@ from torch import Tensor
 from taid_vlm.common.errors import UserError
 from taid_vlm.models.image_text import image_places
 from taid_vlm.models.processor import Processor
+from taid_vlm.models.sampling import Draws
 from taid_vlm.models.student import ModelInputs, Student
 
 # Greedy is greedy, whatever the checkpoint's generation config asks for.
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
 
 
-@torch.no_grad()
+class Answer(NamedTuple):
+    """What a model says; ``ended`` with the token that ends a turn, or else cut at the limit."""
+
+    text: str
+    ended: bool
+
+
 def generate_answers(
     student: Student,
     processor: Processor,
@@ -34,6 +41,18 @@ def generate_answers(
     Raises:
         UserError: a conversation whose pictures and placeholders differ in number.
     """
+    return [one.text for one in student_answers(student, processor, conversations, images, max_new_tokens)]
+
+
+@torch.no_grad()
+def student_answers(
+    student: Student,
+    processor: Processor,
+    conversations: list[list[dict[str, Any]]],
+    images: list[list[Image.Image]],
+    max_new_tokens: int,
+) -> list[Answer]:
+    """As :func:`generate_answers`, with whether each answer ended."""
     prompts = []
     for messages, pictures in zip(conversations, images, strict=True):
         places = image_places(messages)
@@ -49,13 +68,27 @@ def generate_answers(
         inputs = replace(inputs, pixel_values=processor.pixel_values(flat), tiles=tiles)
     inputs = inputs.to(device)
     out = greedy_ids(student, processor, student.embed(inputs), inputs.attention_mask, max_new_tokens)
-    return words_of(out, processor.tokenizer)
+    return answers_of(out, processor.tokenizer, [processor.end_of_turn_id])
 
 
 def greedy_ids(
     student: Student, processor: Processor, embeddings: Tensor, attention_mask: Tensor, max_new_tokens: int
 ) -> Tensor:
     """Ids ``[B, new]`` of the greedy continuation of embedded prompts ``[B, L, H]``, padded on the left."""
+    return continued_ids(student, processor, embeddings, attention_mask, max_new_tokens)
+
+
+def continued_ids(
+    student: Student,
+    processor: Processor,
+    embeddings: Tensor,
+    attention_mask: Tensor,
+    max_new_tokens: int,
+    draws: Draws | None = None,
+) -> Tensor:
+    """As :func:`greedy_ids`, with the tokens that ``draws`` chooses where there are any."""
+    from transformers import LogitsProcessorList
+
     language_model: Any = student.language_model
     end = processor.end_of_turn_id  # some families end a text, not a turn, with the tokenizer's EOS
     return language_model.generate(
@@ -65,6 +98,7 @@ def greedy_ids(
         **GREEDY,
         eos_token_id=end,
         pad_token_id=end,
+        logits_processor=None if draws is None else LogitsProcessorList([draws]),
     )
 
 
@@ -82,3 +116,9 @@ def left_padded(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
 def words_of(ids: Tensor, tokenizer: Any) -> list[str]:
     """Generated ids ``[B, new]`` as text."""
     return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def answers_of(ids: Tensor, tokenizer: Any, ends: list[int]) -> list[Answer]:
+    """Generated ids ``[B, new]`` as text, and whether one of ``ends`` is among them."""
+    ended = torch.isin(ids, torch.tensor(ends, device=ids.device)).any(dim=1).tolist()
+    return [Answer(text, end) for text, end in zip(words_of(ids, tokenizer), ended, strict=True)]

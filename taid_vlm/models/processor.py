@@ -181,13 +181,14 @@ class Processor:
         role, content = message["role"], message["content"]
         if role not in ROLES:
             raise UserError(f"a message has the role {role!r}, expected one of {', '.join(ROLES)}")
+        plain = self._control.answer if role == "assistant" else self._control.neutral
         if isinstance(content, str):
-            return {"role": role, "content": self._control.neutral(content)}
+            return {"role": role, "content": plain(content)}
         parts: list[dict[str, Any]] = []
         # Words side by side are joined first: two halves of a control token would make a whole one.
         for is_text, group in groupby(content, key=lambda part: part["type"] == "text"):
             if is_text:
-                parts.append({"type": "text", "text": self._control.neutral("".join(p["text"] for p in group))})
+                parts.append({"type": "text", "text": plain("".join(p["text"] for p in group))})
             else:
                 parts.extend(group)
         if role == "user":

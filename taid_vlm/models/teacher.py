@@ -1,5 +1,6 @@
 """The teacher: frozen, and asked only for hidden states at answer rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from taid_vlm.common.paths import resolve
 from taid_vlm.models.assemble import join
 from taid_vlm.models.fingerprint import fingerprint
-from taid_vlm.models.generate import generate_answers
+from taid_vlm.models.generate import Answer, student_answers
 from taid_vlm.models.language_model import load_language_model
 from taid_vlm.models.native.generate import native_answers
 from taid_vlm.models.native.loading import is_native, open_native
@@ -34,6 +35,8 @@ class Teacher:
         fingerprint: changes with the weights, the template or the processing, for cache keys.
         encoder_spec: the vision encoder of a saved student, so that features of an equal frozen encoder can be shared.
         sees: whether it takes pictures.
+        complete: of a teacher that several processes run together: makes inputs run the same modules on all of them, and
+            inputs out of None where a process has none.
     """
 
     model: TeacherModel
@@ -41,21 +44,27 @@ class Teacher:
     fingerprint: str
     encoder_spec: VisionEncoderSpec | None
     sees: bool
+    complete: Callable[[Any], Any] | None = None
 
     @torch.no_grad()
     def hidden(self, inputs: Any) -> Tensor:
         """Hidden states ``[R, H]`` at the answer rows; ``inputs`` are those of its kind of model."""
-        return self.model.hidden(inputs)
+        return self.model.hidden(inputs if self.complete is None else self.complete(inputs))
+
+    def idle(self) -> None:
+        """Ask for nothing, where a process has nothing to ask and others, which share the teacher, have."""
+        if self.complete is not None:
+            self.hidden(None)
 
     def answers(
         self, conversations: list[list[dict[str, Any]]], images: list[list[Image.Image]], max_new_tokens: int
-    ) -> list[str]:
-        """Greedy answers, one for each conversation; see :func:`generate_answers`."""
+    ) -> list[Answer]:
+        """Greedy answers, one for each conversation, and whether each ended; see :func:`student_answers`."""
         if isinstance(self.model, NativeModel) and isinstance(self.processor, NativeProcessor):
             return native_answers(self.model, self.processor, conversations, images, max_new_tokens)
         assert isinstance(self.model, Student)
         assert isinstance(self.processor, Processor)
-        return generate_answers(self.model, self.processor, conversations, images, max_new_tokens)
+        return student_answers(self.model, self.processor, conversations, images, max_new_tokens)
 
     @property
     def vision_encoder(self) -> VisionEncoder | None:

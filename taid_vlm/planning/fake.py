@@ -1,5 +1,6 @@
 """Modules and batches without values, on which training can be run for its shapes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +18,20 @@ def fake_mode() -> FakeTensorMode:
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
-def make_fake(module: nn.Module, mode: FakeTensorMode) -> None:
-    """Replace all parameters and buffers of a module on the meta device by fake ones, in place; ties stay tied."""
+def make_fake(module: nn.Module, mode: FakeTensorMode, dtypes: Mapping[int, torch.dtype] | None = None) -> None:
+    """Replace all parameters and buffers of a module on the meta device by fake ones, in place; ties stay tied.
+
+    Args:
+        dtypes: by the id of a parameter, where it shall get another one.
+    """
     made: dict[int, Tensor] = {}
+    dtypes = dtypes or {}
     for owner in module.modules():
         for name, parameter in owner._parameters.items():
             if parameter is not None:
                 if id(parameter) not in made:
-                    fake = nn.Parameter(_like(parameter, mode), requires_grad=parameter.requires_grad)
+                    like = _like(parameter, mode, dtypes.get(id(parameter)))
+                    fake = nn.Parameter(like, requires_grad=parameter.requires_grad)
                     made[id(parameter)] = fake
                 owner._parameters[name] = made[id(parameter)]  # type: ignore[assignment]
         for name, buffer in owner._buffers.items():
@@ -32,9 +39,9 @@ def make_fake(module: nn.Module, mode: FakeTensorMode) -> None:
                 owner._buffers[name] = made.setdefault(id(buffer), _like(buffer, mode))
 
 
-def _like(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+def _like(tensor: Tensor, mode: FakeTensorMode, dtype: torch.dtype | None = None) -> Tensor:
     with mode:
-        return torch.empty(tensor.shape, dtype=tensor.dtype, device=DEVICE)
+        return torch.empty(tensor.shape, dtype=dtype or tensor.dtype, device=DEVICE)
 
 
 @dataclass(frozen=True)

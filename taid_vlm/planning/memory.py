@@ -23,7 +23,7 @@ GPU_CONTEXT = 600 * 2**20
 # back, and blocks of many sizes leave gaps in it: with its defaults a run grew by 20 to 40 % more than with
 # MALLOC_MMAP_THRESHOLD_=131072, where every large block goes back to the system. The lower end is planned.
 GAPS = 0.2
-# As in training/features.py and training/teacher_cache.py.
+# As in training/features.py and training/cache/fill.py.
 FEATURE_BATCH = TEACHER_BATCH = 32
 
 
@@ -75,10 +75,11 @@ class Held:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the student's and the teacher's tensors."""
+    """Bytes of the student's and the teacher's tensors; ``state``: of the optimizer's."""
 
     student: int
     trained: int
+    state: int
     largest_trained: int
     largest_group: int
     teacher: int
@@ -87,14 +88,19 @@ class Sizes:
     encoder: int
 
 
-def sizes_of(models: Models) -> Sizes:
-    """Counted on models without weights; all parameters are fp32 but those of a teacher that is asked for in bf16."""
+def sizes_of(models: Models, state_bytes: float = 8.0) -> Sizes:
+    """Counted on models without weights; all parameters are fp32 but those of a teacher that is asked for in bf16.
+
+    Args:
+        state_bytes: of the optimizer's state for each trained weight; AdamW has two averages in fp32.
+    """
     trained = [p.numel() * FP32 for p in models.student.parameters() if p.requires_grad]
     teacher = list(models.teacher.model.parameters()) if models.teacher is not None else []
     encoder = models.student.vision_encoder
     return Sizes(
         student=_bytes(models.student),
         trained=sum(trained),
+        state=round(state_bytes * sum(trained) / FP32),
         largest_trained=max(trained),
         largest_group=FP32 * max(learns for learns, _ in parameters_by_part(models.student).values()),
         teacher=_bytes(models.teacher.model) if models.teacher is not None else 0,
@@ -132,8 +138,10 @@ def held(
 
 
 def cached(recipe: Recipe, models: Models) -> bool:
-    """Whether the teacher runs once, before training."""
-    return models.teacher is not None and recipe.teacher is not None and recipe.teacher.cache.enabled
+    """Whether the teacher runs once, before training; one that fills its cache on the way is there for all of an epoch."""
+    if models.teacher is None or recipe.teacher is None:
+        return False
+    return recipe.teacher.cache.enabled and recipe.teacher.cache.fill == "before"
 
 
 def keeps_head_only(models: Models) -> bool:
@@ -163,7 +171,7 @@ def training_phase(held: Held, trace: Trace, sizes: Sizes, gpus: int, pictures: 
     parts = held.parts() | {
         "student weights": trace.of(WEIGHTS),
         "gradients": trace.of(GRADIENTS),
-        "optimizer state": 2 * sizes.trained,
+        "optimizer state": sizes.state,
         "activations": trace.of(ACTIVATIONS) + trace.of(BATCH),
         "loss": trace.of(LOSS),
     }
@@ -180,7 +188,7 @@ def update_phase(held: Held, sizes: Sizes, gpus: int, on_gpu: bool) -> Phase:
     parts = held.parts() | {
         "student weights": sizes.student,
         "gradients": sizes.trained,
-        "optimizer state": 2 * sizes.trained,
+        "optimizer state": sizes.state,
         "temporaries": sizes.largest_group if on_gpu else 2 * sizes.largest_trained,
     }
     if gpus > 1:
@@ -196,7 +204,7 @@ def teacher_phase(held: Held, trace: Trace, sizes: Sizes, in_step: bool) -> Phas
         "teacher activations": trace.of(ACTIVATIONS) + trace.of(BATCH),
     }
     if in_step:
-        parts |= {"gradients": sizes.trained, "optimizer state": 2 * sizes.trained}
+        parts |= {"gradients": sizes.trained, "optimizer state": sizes.state}
     return Phase("teacher's forward" if in_step else "filling the teacher's cache", parts)
 
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from taid_vlm.common.errors import UserError
@@ -77,6 +77,13 @@ def sample_records(recipe: Recipe, models: Models, most: int = SAMPLE) -> Sample
     return Samples(
         pairs, len(train), len(train) + len(other), len(pictures), _decoded_bytes(pictures, recipe.seed), bad, note
     )
+
+
+def scaled(samples: Samples, records: int) -> Samples:
+    """The same lengths, of a training set of so many records."""
+    pictures = round(samples.pictures * records / samples.records)
+    held_out = samples.everything - samples.records
+    return replace(samples, records=records, everything=records + held_out, pictures=pictures)
 
 
 def _decoded_bytes(pictures: list[Picture], seed: int) -> int:

@@ -8,6 +8,8 @@ from taid_vlm.export.plan import ExportPlan
 from taid_vlm.planning.cards import CardVerdict
 from taid_vlm.planning.flops import FlopsPlan
 from taid_vlm.planning.memory import MemoryPlan
+from taid_vlm.planning.scale import ScalePlan
+from taid_vlm.planning.vocabulary import VocabularyPlan
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,6 @@ class LengthPlan:
 
 
 @dataclass(frozen=True)
-class VocabularyPlan:
-    """Rows of both heads, and the leading ids that both models share."""
-
-    shared: int
-    student: int
-    teacher: int
-
-
-@dataclass(frozen=True)
 class Plan:
     """All that is told before a run."""
 
@@ -80,6 +73,7 @@ class Plan:
     memory: tuple[MemoryPlan, ...]
     cards: tuple[CardVerdict, ...]
     flops: FlopsPlan
+    scale: ScalePlan
     export: ExportPlan
     warnings: tuple[str, ...] = field(default=())
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from taid_vlm.planning.cards import GIB, MFU, USABLE
 from taid_vlm.planning.memory import MemoryPlan
 from taid_vlm.planning.schema import Plan
+from taid_vlm.planning.show_scale import show_scale
 
 WIDTH = 120
 
@@ -30,6 +31,8 @@ def show(plan: Plan, console: Console | None = None) -> None:
         _memory(plan, memory, out)
     _cards(plan, out)
     _flops(plan, say)
+    if plan.gpus > 1 or plan.scale.choices:
+        show_scale(plan.scale, say, lambda title, columns, rows: _table(out, title, columns, rows))
     _export(plan, out)
 
 

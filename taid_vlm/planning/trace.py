@@ -1,15 +1,17 @@
 """Forward and backward of a micro-batch on fake tensors: the peak of live memory by label, and the arithmetic."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from taid_vlm.models.student import Student
 from taid_vlm.planning.fake import DEVICE, BatchShape, fake_inputs, fake_mode, make_fake
 from taid_vlm.planning.loss_memory import LossBuffers, StandIn
+from taid_vlm.planning.running import Running, run_as
 from taid_vlm.planning.tracker import LiveStorages
 
 WEIGHTS, GRADIENTS, ACTIVATIONS, LOSS, BATCH = "weights", "gradients", "activations", "loss", "batch"
@@ -21,12 +23,13 @@ class Trace:
 
     Attributes:
         peak: bytes at the highest moment, weights included. at_peak: the same by label.
-        flops: of the whole. kept: bytes that are still alive when it is over.
+        flops: of the whole. away: bytes that waited in the processor's memory.
     """
 
     peak: int
     flops: int
     at_peak: dict[str, int] = field(default_factory=dict)
+    away: int = 0
 
     def of(self, label: str) -> int:
         """Bytes under ``label`` at the peak."""
@@ -34,22 +37,51 @@ class Trace:
 
 
 def trace_training(
-    student: Student, shape: BatchShape, loss: LossBuffers, *, bf16: bool, cached_features: bool, micro_batches: int
+    student: Student,
+    shape: BatchShape,
+    loss: LossBuffers,
+    *,
+    bf16: bool,
+    cached_features: bool,
+    micro_batches: int,
+    running: Running | None = None,
 ) -> Trace:
     """Forward, loss and backward of the student, as often as changes anything (twice: the second time gradients are there).
 
     Args:
         student: on the meta device; it is made fake in place.
         micro_batches: of an optimizer step.
+        running: as usual when left out.
     """
+    running = running or Running()
     mode = fake_mode()
-    make_fake(student, mode)
+    with run_as(student, mode, running) as away:
+        trace = _trace_training(student, shape, loss, mode, running.leaving, bf16, cached_features, micro_batches)
+    passes = min(2, micro_batches)
+    return replace(trace, away=away.bytes // passes)
+
+
+def _trace_training(
+    student: Student,
+    shape: BatchShape,
+    loss: LossBuffers,
+    mode: FakeTensorMode,
+    leaving_names: frozenset[str],
+    bf16: bool,
+    cached_features: bool,
+    micro_batches: int,
+) -> Trace:
     student.train()
+    leaving = {id(p) for name, p in student.named_parameters() if name in leaving_names}
     tracker = LiveStorages(_scalars(shape))
     tracker.hold([*student.parameters(), *student.buffers()], WEIGHTS)
 
     def relabel(parameter: Tensor) -> None:
-        if parameter.grad is not None:
+        if parameter.grad is None:
+            return
+        if id(parameter) in leaving:
+            parameter.grad = None
+        else:
             tracker.hold([parameter.grad], GRADIENTS)
 
     hooks = [p.register_post_accumulate_grad_hook(relabel) for p in student.parameters() if p.requires_grad]
@@ -68,6 +100,7 @@ def trace_training(
         del out, inputs
     for hook in hooks:
         hook.remove()
+    student.zero_grad(set_to_none=True)
     return Trace(tracker.peak, flops, tracker.at_peak)
 
 

@@ -14,7 +14,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm.preview import measure
 from taid_vlm.preview.html_page import page
-from taid_vlm.preview.make import make_preview
+from taid_vlm.preview.make import Split, make_preview
 from taid_vlm.preview.show import show
 from taid_vlm.recipe.schema import Recipe
 
@@ -23,6 +23,7 @@ def preview_recipe(
     recipe: Recipe,
     title: str,
     *,
+    split: Split = "train",
     samples: int = 5,
     seed: int | None = None,
     scan: bool = False,
@@ -32,7 +33,7 @@ def preview_recipe(
     """Print the preview of a recipe, and write it as a page where one is asked for.
 
     Args:
-        recipe, title, samples, seed, scan: see :func:`make_preview`.
+        recipe, title, split, samples, seed, scan: see :func:`make_preview`.
         html: file to write.
         as_json: print the figures as JSON, and nothing else.
 
@@ -42,7 +43,7 @@ def preview_recipe(
     if html is not None and html.is_dir():
         raise UserError(f"--html {html} is a folder; give the name of a file, such as {html / 'preview.html'}")
     with _bar() as progress:
-        made = make_preview(recipe, title, samples=samples, seed=seed, scan=scan, progress=progress)
+        made = make_preview(recipe, title, split=split, samples=samples, seed=seed, scan=scan, progress=progress)
     if html is not None:
         write_atomic(html, page(made))
     if as_json:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import Pair, Pairer, Record, read_records
@@ -21,33 +21,40 @@ SAMPLE = 2000  # records that are measured when not all are
 TRIES = 50  # records that are looked at for each sample that is shown
 PICTURES = 8  # of a sample, that are shown
 
+Split = Literal["train", "validation"]
+
 
 def make_preview(
     recipe: Recipe,
     title: str,
     *,
+    split: Split = "train",
     samples: int = 5,
     seed: int | None = None,
     scan: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Preview:
-    """Render training records for both models as training would; no weights are loaded.
+    """Render the records of a recipe for both models as training would; no weights are loaded.
 
     Args:
         title: names the recipe.
+        split: data.train, or the held-out records of data.validation.
         samples: how many are shown.
         seed: draws them; the first of the data when left out.
         scan: measure all records, not a random part.
         progress: told how many records of how many are measured.
 
     Raises:
-        UserError: what training would refuse before it looks at the samples: models, tokenizers, files.
+        UserError: what training would refuse before it looks at the samples: models, tokenizers, files; or no held-out sources.
     """
+    sources = recipe.data.train if split == "train" else recipe.data.validation
+    if not sources:
+        raise UserError("the recipe has no held-out records to show: data.validation is empty; leave out --split")
     models = build_models(recipe, LossSpec.of(**recipe.loss.objective))
     processors: dict[str, Any] = {"student": models.processor}
     if models.teacher is not None:
         processors["teacher"] = models.teacher.processor
-    records = read_records(recipe.data.train, recipe.seed)
+    records = read_records(sources, recipe.seed)
     refuse_pictures(records, recipe.student.vision_encoder is not None)
     draw = random.Random(recipe.seed if seed is None else seed)
     some = records if scan or len(records) <= SAMPLE else draw.sample(records, SAMPLE)
@@ -59,10 +66,11 @@ def make_preview(
     return Preview(
         title=title,
         description=recipe.description,
-        chosen="the first of the data" if seed is None else f"drawn with seed {seed}",
+        split=split,
+        chosen=f"the first of data.{split}" if seed is None else f"drawn from data.{split} with seed {seed}",
         figures=figures,
         samples=_samples(looked_at, samples, Measure(_pairer(recipe, processors)), processors),
-        warnings=tuple(_warnings(recipe, figures, measure)),
+        warnings=tuple(_warnings(recipe, split, figures, measure)),
     )
 
 
@@ -92,18 +100,22 @@ def _side(name: str, side: Side, processor: Any) -> SideView:
     return SideView(name, side.ids, len(side.rows), pieces)
 
 
-def _warnings(recipe: Recipe, figures: Figures, measure: Measure) -> list[str]:
+def _warnings(recipe: Recipe, split: Split, figures: Figures, measure: Measure) -> list[str]:
     found, stops = [], "training would stop"
     bad = sum(dropped.count for dropped in figures.dropped) - len(measure.mismatches)
     if bad and recipe.data.on_bad_sample == "refuse":
         found.append(
             f"{stops}: {bad:,} of {figures.samples:,} samples cannot be used, and data.on_bad_sample is refuse"
         )
+    if any(dropped.reason == "picture not found" for dropped in figures.dropped):
+        found.append(
+            "pictures are not found: their paths start at image_folder of the source, or at the folder of its file"
+        )
     try:
         check_mismatches(measure.mismatches, figures.samples)
     except UserError as error:
         found.append(f"{stops}: {str(error).splitlines()[0].rstrip(':')}")
-    if recipe.data.answers == "teacher":
+    if recipe.data.answers == "teacher" and split == "train":
         found.append("data.answers is teacher: training replaces the last answers that are shown here by the teacher's")
     if not figures.usable:
         found.append(f"{stops}: no sample is left")

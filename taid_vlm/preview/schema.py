@@ -127,7 +127,7 @@ class Figures:
     """Of the records that were looked at.
 
     Attributes:
-        records: of the train sources in all. measured: those looked at.
+        records: of the sources in all. measured: those looked at.
         samples: made of these; a record is one, a long text several. usable: samples that can be used.
         trimmed: usable samples that lost turns to fit. limit: data.max_length.
     """
@@ -155,15 +155,22 @@ class Preview:
     """All that is shown.
 
     Attributes:
-        chosen: how the samples were chosen, in words. warnings: what would stop training, or what of the data it leaves out.
+        split: train or validation. chosen: how the samples were chosen, in words.
+        warnings: what would stop training, or what of the data it leaves out.
     """
 
     title: str
     description: str
+    split: str
     chosen: str
     figures: Figures
     samples: list[SampleView]
     warnings: tuple[str, ...]
+
+    @property
+    def held_out(self) -> str:
+        """What follows the scope of the figures, in words."""
+        return ", held out (data.validation)" if self.split == "validation" else ""
 
     def to_json(self) -> dict[str, Any]:
         """The figures, and the names and lengths of the samples shown."""
@@ -180,6 +187,7 @@ class Preview:
             for sample in self.samples
         ]
         return content | {
+            "split": self.split,
             "scope": self.figures.scope,
             "samples": shown,
             "chosen": self.chosen,

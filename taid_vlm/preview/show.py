@@ -30,7 +30,7 @@ def show(preview: Preview, console: Console | None = None) -> None:
         out.print(_legend(), soft_wrap=True)
     for sample in preview.samples:
         _sample(sample, out)
-    _figures(preview.figures, out)
+    _figures(preview, out)
 
 
 def _say(out: Console, text: str, style: str = "", end: str = "\n") -> None:
@@ -110,8 +110,9 @@ def _rgb(pixel: object) -> str:
     return "#{:02x}{:02x}{:02x}".format(*pixel) if isinstance(pixel, tuple) else "#000000"
 
 
-def _figures(figures: Figures, out: Console) -> None:
-    _say(out, f"\nFigures of {figures.scope}", "bold")
+def _figures(preview: Preview, out: Console) -> None:
+    figures = preview.figures
+    _say(out, f"\nFigures of {figures.scope}{preview.held_out}", "bold")
     dropped = sum(one.count for one in figures.dropped)
     _say(
         out,

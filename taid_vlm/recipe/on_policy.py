@@ -46,6 +46,11 @@ class OnPolicySpec(Strict):
         "step",
         description="step: all samples of an optimizer step alike, as in the papers; sample: each by its own draw",
     )
+    after: int = Field(
+        0,
+        ge=0,
+        description="optimizer steps on the data set's answers first; the papers begin with a student that was fine-tuned before",
+    )
     temperature: float = Field(1.0, ge=0, description="of the student's words; 0 is greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="only the likeliest tokens that together have this probability")
     top_k: int = Field(0, ge=0, description="only so many of the likeliest tokens; 0 is all")
@@ -91,6 +96,10 @@ def check_on_policy(recipe: "Recipe") -> None:
         raise ValueError(
             "a cached teacher has no hidden states for answers that are yet to be written: set teacher.cache.enabled: false, or "
             "on_policy.sampler: none"
+        )
+    if spec.after >= recipe.training.steps:
+        raise ValueError(
+            f"on_policy.after {spec.after} leaves none of the {recipe.training.steps} steps to the student's own answers: lower it"
         )
     if spec.sampler == "adaptive" and (not recipe.data.validation or recipe.training.validate_every is None):
         raise ValueError(

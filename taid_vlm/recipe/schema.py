@@ -6,13 +6,7 @@ from pydantic import Field, model_validator
 
 from taid_vlm.models.specs import LanguageModelSpec, Strict, StudentSpec
 from taid_vlm.recipe.on_policy import OnPolicySpec, check_on_policy
-
-
-class TeacherCache(Strict):
-    """Keep the teacher's hidden states at answer rows on disk: exact for every loss, student and epoch."""
-
-    enabled: bool = Field(False, description="run the teacher once over the data instead of in every step")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="how the hidden states are stored")
+from taid_vlm.recipe.teacher_cache import TeacherCache
 
 
 class TeacherSpec(Strict):
@@ -44,12 +38,48 @@ class TeacherSpec(Strict):
     quantization: Literal["int8", "int4", "nf4"] | None = Field(
         None, description="of placement quantized: int8 and int4 by torchao, nf4 by bitsandbytes"
     )
+    url: str | None = Field(
+        None, description="placement served: http://HOST:PORT of a vLLM server; see docs/served-teacher.md"
+    )
+    served_model: str | None = Field(
+        None, description="placement served: the model's name there; not needed where it serves one"
+    )
+    top_k: int | None = Field(
+        None, ge=1, description="placement served: how many of the likeliest tokens are known of a row"
+    )
+    tail: Literal["uniform", "none"] | None = Field(
+        None,
+        description="placement served: the mass that the top_k leave is spread evenly over the other tokens (uniform), or the "
+        "others are taken for impossible (none; not every loss can)",
+    )
+
+    @model_validator(mode="after")
+    def _asked(self) -> "TeacherSpec":
+        needed = {"url": self.url, "top_k": self.top_k, "tail": self.tail}
+        if self.placement != "served":
+            given = [key for key, value in {**needed, "served_model": self.served_model}.items() if value is not None]
+            if given:
+                raise ValueError(
+                    f"{', '.join(given)} of a teacher are for placement: served; set it, or leave them out"
+                )
+            return self
+        missing = [key for key, value in needed.items() if value is None]
+        if missing:
+            raise ValueError(f"placement: served needs {', '.join(missing)}; see docs/served-teacher.md")
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url is {self.url!r}, expected http://HOST:PORT or https://HOST:PORT")
+        return self
 
     @model_validator(mode="after")
     def _placed(self) -> "TeacherSpec":
         if (self.placement == "quantized") != (self.quantization is not None):
             raise ValueError(
                 "placement: quantized and quantization (int8, int4 or nf4) go together: a teacher is quantized by explicit choice only"
+            )
+        if self.placement == "sharded" and self.cache.enabled:
+            raise ValueError(
+                "processes fill a cache each at its own pace, and a sharded teacher is asked by all together: set placement: offload for "
+                "a teacher that does not fit, or cache: {enabled: false}"
             )
         return self
 
@@ -73,8 +103,9 @@ class DataSource(Strict):
     columns: dict[
         Literal["messages", "images", "question", "answer", "text", "id"], Annotated[str, Field(min_length=1)] | None
     ] = Field(
-        {}, description="what the set calls its columns, for example {messages: conversations}; question: null for none, images: null "
-        "to leave pictures behind"
+        {},
+        description="what the set calls its columns, for example {messages: conversations}; question: null for none, images: null "
+        "to leave pictures behind",
     )
     image_folder: str | None = Field(
         None, description="folder that picture paths start from; that of the data file when left out"
@@ -113,7 +144,7 @@ class DataSpec(Strict):
         description="teacher: it writes the last answer of every training record once, before training; with loss.name sft this "
         "is sequence-level distillation, for which teacher and student may have different tokenizers",
     )
-    answer_tokens: int = Field(256, ge=1, description="answers teacher: longest answer, in the teacher's tokens")
+    answer_tokens: int = Field(256, ge=1, description="answers teacher: tokens of an answer; longer ones are left out")
     on_bad_sample: Literal["refuse", "skip"] = Field(
         "refuse", description="a broken picture or a missing answer: stop and name it, or skip and count it"
     )
@@ -343,6 +374,11 @@ class Recipe(Strict):
         if self.data.answers == "teacher" and self.teacher is None:
             raise ValueError(
                 "data.answers: teacher needs a teacher to write them; add one, or set data.answers: dataset"
+            )
+        if self.data.answers == "teacher" and self.teacher is not None and self.teacher.placement == "sharded":
+            raise ValueError(
+                "with data.answers: teacher processes write each at its own pace, and a sharded teacher is asked by all together: set "
+                "teacher.placement: offload for one that does not fit"
             )
         if self.data.cache_image_features:
             if self.student.vision_encoder is None:

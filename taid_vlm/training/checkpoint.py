@@ -19,7 +19,8 @@ from taid_vlm.losses import TAIDClock
 from taid_vlm.models.student import Student
 from taid_vlm.models.trained_parts import trained_state
 from taid_vlm.training.distribution import Distribution
-from taid_vlm.training.sharding import shard_like, shard_optimizer_state
+from taid_vlm.training.sharding import shard_optimizer_state
+from taid_vlm.training.zero_state import ZeroOptimizer, fill
 
 FILE = "state.pt"
 
@@ -29,11 +30,12 @@ class Progress:
     """Position of a run: optimizer steps done and what was counted so far.
 
     Attributes:
+        dropped: samples that were left out of their steps, by reason.
         best: the lowest value so far of the figure that decides which student is kept, and ``best_step`` its step.
     """
 
     step: int = 0
-    dropped: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
     skipped_in_a_row: int = 0
     log_bytes: int = 0
     best: float | None = None
@@ -62,7 +64,7 @@ class Trained:
     """
 
     student: Student
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | ZeroOptimizer
     schedule: Any
     clock: TAIDClock
     temperature: nn.Module | None = None
@@ -80,10 +82,11 @@ def save_checkpoint(
     Raises:
         UserError: no space left; earlier checkpoints are intact.
     """
-    weights = {name: tensor.detach() for name, tensor in trained_state(trained.student).items()}
+    temperature = trained.temperature
     state = distribution.whole(
         {
-            "weights": weights,
+            "weights": trained_state(trained.student),
+            "temperature": None if temperature is None else dict(temperature.named_parameters()),
             "optimizer": trained.optimizer.state_dict(),
             "shared": {name: part.state_dict() for name, part in trained.shared.items()},
         }
@@ -94,7 +97,6 @@ def save_checkpoint(
     state |= {
         "schedule": trained.schedule.state_dict(),
         "clock": trained.clock.state_dict(),
-        "temperature": None if trained.temperature is None else trained.temperature.state_dict(),
         "progress": vars(progress),
         "processes": own,
     }
@@ -121,12 +123,15 @@ def load_checkpoint(path: Path, trained: Trained, distribution: Distribution) ->
     """
     state = _read(path)
     load_weights(path, trained.student, state)
-    # Its load_state_dict may change the dict that it is given.
-    trained.optimizer.load_state_dict(shard_optimizer_state(trained.optimizer, state["optimizer"]))
+    if isinstance(trained.optimizer, ZeroOptimizer):
+        trained.optimizer.load_state_dict(state["optimizer"])
+    else:  # its load_state_dict may change the dict that it is given
+        trained.optimizer.load_state_dict(shard_optimizer_state(trained.optimizer, state["optimizer"]))
     trained.schedule.load_state_dict(state["schedule"])
     trained.clock.load_state_dict(state["clock"])
     if trained.temperature is not None:
-        trained.temperature.load_state_dict(state["temperature"])
+        for name, parameter in trained.temperature.named_parameters():
+            fill(parameter, state["temperature"][name])
     for name, part in trained.shared.items():
         part.load_state_dict(state["shared"][name])
     by_rank = state["processes"]
@@ -147,9 +152,8 @@ def load_weights(path: Path, student: Student, state: dict[str, Any] | None = No
     own = trained_state(student)
     if set(own) != set(state["weights"]):
         raise UserError(f"the checkpoint {path} belongs to another student: other parameters were trained")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(shard_like(tensor, state["weights"][name]))
+    for name, tensor in own.items():
+        fill(tensor, state["weights"][name])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a student is trained by several processes: copied (DDP) or in shards (FSDP2), as accelerate's launch settings ask.
+"""How a student is trained by several processes: copied (DDP) or in shards (FSDP2, ZeRO), as accelerate's launch settings ask.
 
 accelerate starts the processes and knows their ranks. Sharding is PyTorch's ``fully_shard`` called here, on a CPU as on a
 GPU, so that what the tests run with gloo is what runs with NCCL.
@@ -18,9 +18,12 @@ from torch.distributed.tensor import DTensor
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.models.student import Student
+from taid_vlm.recipe.schema import Recipe
 from taid_vlm.training.sharding import scalars, shard
+from taid_vlm.training.zero import Zero, asked_for
+from taid_vlm.training.zero_state import gathered
 
-STRATEGIES = ("single", "ddp", "fsdp2")
+STRATEGIES = ("single", "ddp", "fsdp2", "zero2", "zero3")
 
 
 class Distribution:
@@ -37,10 +40,14 @@ class Distribution:
         self.strategy = _asked(self.world)
         self._scalars: list[nn.Parameter] = []
         self._sharded: nn.Module | None = None
+        self._zero: Zero | None = None
 
     def wrap(self, module: nn.Module, precision: str) -> nn.Module:
-        """The module to call in training; under FSDP2 its parameters are sharded in place, so make optimizers afterwards."""
-        if self.strategy == "single":
+        """The module to call in training; under FSDP2 its parameters are sharded in place, so make optimizers afterwards.
+
+        Under ZeRO it is what :meth:`join` returns.
+        """
+        if self.strategy == "single" or self.strategy.startswith("zero"):
             return module.to(self.device)
         if self.strategy == "ddp":
             wrapped: nn.Module = self.accelerator.prepare_model(module)
@@ -52,10 +59,35 @@ class Distribution:
         self._sharded = shard(module.to(self.device), self.device.type, self.world, precision)
         return self._sharded
 
+    def join(self, module: nn.Module, optimizer: Any, recipe: Recipe, precision: str) -> tuple[nn.Module, Any]:
+        """The wrapped module and its optimizer: given to DeepSpeed under ZeRO, otherwise as they are.
+
+        Schedules are made before, of the optimizer that is given.
+
+        Raises:
+            UserError: the recipe has an option that ZeRO does not know.
+        """
+        if not self.strategy.startswith("zero"):
+            return module, optimizer
+        for part in module.modules():
+            if isinstance(part, Student):
+                part.in_shards = self.strategy == "zero3"
+        self._zero = Zero(self.strategy, module, optimizer, recipe, precision, self.world)
+        return self._zero.engine, self._zero.optimizer
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of a loss, added to those of earlier micro-batches."""
+        if self._zero is not None:
+            self._zero.backward(loss)
+        else:
+            loss.backward()
+
     @contextlib.contextmanager
     def micro_batch(self, module: nn.Module, last: bool) -> Iterator[None]:
         """Forward and backward of a micro-batch. DDP exchanges gradients with the last one; FSDP2 with each, for
-        gradients that wait would be whole."""
+        gradients that wait would be whole. So does ZeRO, whose gradients are in shards."""
+        if self._zero is not None:
+            self._zero.micro_batch(last)
         if self.strategy == "ddp" and not last:
             with self.accelerator.no_sync(module):
                 yield
@@ -69,6 +101,8 @@ class Distribution:
 
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
         """Clip gradients to a norm over all of them; returns the norm before."""
+        if self._zero is not None:
+            return self._zero.clip(parameters, max_norm)
         norm = torch.nn.utils.clip_grad_norm_(list(parameters), max_norm)
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
@@ -94,8 +128,12 @@ class Distribution:
         if isinstance(state, list | tuple):
             return type(state)(self.whole(value) for value in state)
         if isinstance(state, DTensor):
-            full = state.detach().full_tensor()  # may still be on its way: a copy waits for it
+            local: Any = state.detach()
+            full = local.full_tensor()  # may still be on its way: a copy waits for it
             return full.to("cpu", copy=True) if self.main else torch.empty(0)
+        if hasattr(state, "ds_id"):  # a parameter of ZeRO stage 3; elsewhere that is an empty tensor
+            with gathered([state]):
+                return state.detach().to("cpu", copy=True) if self.main else torch.empty(0)
         return state.detach() if isinstance(state, Tensor) else state
 
     def unshard(self, student: nn.Module) -> None:
@@ -103,6 +141,8 @@ class Distribution:
 
         For saving after training; all processes must call it.
         """
+        if self._zero is not None:
+            self._zero.release(student, self.main)
         if self._sharded is None:
             return
         for module in self._sharded.modules():
@@ -120,6 +160,8 @@ class Distribution:
 
 def _asked(world: int) -> str:
     """The strategy that accelerate's settings in the environment ask for."""
+    if (zero := asked_for(world)) is not None:
+        return zero
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and world > 1:
         version = os.environ.get("FSDP_VERSION", "1")
         if version != "2":

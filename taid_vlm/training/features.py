@@ -8,7 +8,7 @@ from torch import Tensor
 from taid_vlm.common.errors import UserError
 from taid_vlm.data.images import open_image
 from taid_vlm.data.pictures import Picture
-from taid_vlm.data.record import BadSampleError
+from taid_vlm.data.record import BadSampleError, Broken
 from taid_vlm.models.fingerprint import weights_digest
 from taid_vlm.models.images import to_pixel_values
 from taid_vlm.models.specs import ImagesSpec, VisionEncoderSpec
@@ -27,7 +27,7 @@ class FeatureStore:
     def __init__(self, spec: VisionEncoderSpec, images: ImagesSpec = ImagesSpec()) -> None:
         self.spec, self.images = spec, images
         self._features: dict[Picture, Tensor] = {}
-        self.bad: dict[Picture, str] = {}
+        self.bad: dict[Picture, Broken] = {}
         self._weights: str | None = None  # of the encoder; unknown until it is first used
 
     def fits(self, spec: VisionEncoderSpec | None, encoder: VisionEncoder | None, images: ImagesSpec) -> bool:
@@ -62,7 +62,7 @@ class FeatureStore:
                 except BadSampleError as error:
                     if not skip_bad:
                         raise UserError(f"{error}; repair it, or set data.on_bad_sample: skip") from error
-                    self.bad[path] = str(error)
+                    self.bad[path] = Broken(error.reason, str(error))
             if opened:
                 settings = encoder.contract.image
                 cut = [tiles_of(image, settings.size, settings.interpolation, self.images) for _, image in opened]

@@ -12,7 +12,7 @@ from accelerate.utils import InitProcessGroupKwargs, set_seed
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.stopping import StoppedError
 from taid_vlm.common.versions import versions
-from taid_vlm.data import Join, PairedBatch, StepOrder, make_loader
+from taid_vlm.data import REASONS, Join, PairedBatch, StepOrder, dropped_by_reason, make_loader
 from taid_vlm.losses import means
 from taid_vlm.models.saved import save_student
 from taid_vlm.models.student import Student
@@ -41,6 +41,8 @@ from taid_vlm.training.signals import StopRequest
 from taid_vlm.training.step import DistillationStep, figures_of, loss_of, reversal_of
 from taid_vlm.training.trackers import usable_trackers
 from taid_vlm.training.validation import validate
+from taid_vlm.training.zero import hidden_from_accelerate
+from taid_vlm.training.zero_state import gathered
 
 
 def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = None) -> Path:
@@ -60,12 +62,13 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
     run_dir = Path(run_dir)
     # Trackers are made before the models, so that a missing one is told at once.
     patience = InitProcessGroupKwargs(timeout=timedelta(minutes=recipe.training.timeout_minutes))
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        log_with=usable_trackers(recipe) or None,
-        project_dir=str(run_dir),
-        kwargs_handlers=[patience],
-    )
+    with hidden_from_accelerate():
+        accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            log_with=usable_trackers(recipe) or None,
+            project_dir=str(run_dir),
+            kwargs_handlers=[patience],
+        )
     distribution = Distribution(accelerator)
     # One process after the other: the first writes what the others compare with.
     with accelerator.main_process_first():
@@ -96,8 +99,9 @@ class _Run:
         self.module: Any = distribution.wrap(module, setup.precision)
         self.options.begin()
         self.on_policy = OnPolicy.of(recipe, setup, distribution.device, distribution.rank, distribution.world)
-        self.optimizer = make_optimizer(setup.student, recipe, module.temperature)
+        self.optimizer: Any = make_optimizer(setup.student, recipe, module.temperature)
         self.schedule = make_schedule(self.optimizer, recipe)
+        self.module, self.optimizer = distribution.join(self.module, self.optimizer, recipe, setup.precision)
         self.trained = Trained(
             setup.student,
             self.optimizer,
@@ -135,7 +139,8 @@ class _Run:
                 prepared = [next(batches) for _ in range(self.accumulation)]
             self.waited = time.perf_counter() - self.started
             if self.on_policy is not None:
-                prepared = self.on_policy.replaced(prepared, progress.step)
+                with self.watch("data"):
+                    prepared = self.on_policy.replaced(prepared, progress.step)
             self._step(prepared)
             last = progress.step == training.steps
             due = progress.step % training.checkpoint_every == 0 and not last
@@ -143,6 +148,8 @@ class _Run:
             best = (last or (every and progress.step % every == 0)) and self._validate()
             # Asked of one process, all stop after the same step.
             stops = bool(self.distribution.sum([float(request.asked is not None)])[0]) and not last
+            if self.setup.cache is not None and (due or best or stops or last or self._epoch_ended()):
+                self.setup.cache.meet(self.distribution)
             if due or best or stops:
                 self._save()
             if stops:
@@ -153,6 +160,9 @@ class _Run:
 
     def finish(self) -> None:
         """Save the student: the last, or the best where that is kept; and the average of its weights."""
+        if self.progress.dropped:
+            counted = ", ".join(f"{reason} {count}" for reason, count in self.progress.dropped.items())
+            self.log.say(f"samples left out of their steps, by reason: {counted}")
         setup, distribution, recipe, best = self.setup, self.distribution, self.recipe, self.progress.best_step
         average = self.options.average
         averaged = None if average is None else distribution.whole(average.weights)
@@ -218,7 +228,7 @@ class _Run:
         # Data-parallel training averages over processes; the loss is a sum over the rows of all of them.
         loss = self.options.scale(out.loss * (self.distribution.world / rows))
         with self.watch("backward"):
-            loss.backward()
+            self.distribution.backward(loss)
         return figures_of(out)
 
     def _update(self, figures: dict[str, float], rows: float, batches: list[PairedBatch]) -> None:
@@ -234,19 +244,18 @@ class _Run:
         if not self.options.overflowed:
             clock.update(figures.get(self.recipe.loss.clock_signal, figures["loss"]) if sound else None, progress.step)
         progress.step += 1
-        dropped, tokens = self._sum(
-            [
-                float(sum(len(batch.dropped) for batch in batches)),
-                float(sum(int(batch.student.attention_mask.sum()) for batch in batches)),
-            ]
-        )
-        progress.dropped += int(dropped)
+        seen = sum(int(batch.student.attention_mask.sum()) for batch in batches)
+        tokens, *dropped = self._sum([float(seen), *map(float, dropped_by_reason(batches))])
+        for reason, count in zip(REASONS, dropped, strict=True):
+            if count:
+                progress.dropped[reason] = progress.dropped.get(reason, 0) + int(count)
         figures = {**figures, "grad_norm": norm, "rows": rows}
         if self.recipe.loss.name == "taid":
             figures |= {"t": t, "momentum": clock.momentum}
         if self.trained.temperature is not None:
-            figures["temperature"] = float(self.trained.temperature(0.0).detach())
-        figures |= rates | {"dropped": float(progress.dropped), "skipped": float(clock.skipped)}
+            with gathered(self.trained.temperature.parameters()):
+                figures["temperature"] = float(self.trained.temperature(0.0).detach())
+        figures |= rates | {"dropped": float(sum(progress.dropped.values())), "skipped": float(clock.skipped)}
         figures |= self.options.figures()
         if self.on_policy is not None:
             figures |= self.on_policy.figures(self._sum)
@@ -273,6 +282,10 @@ class _Run:
                 f"the loss or its gradient was not finite in {self.progress.skipped_in_a_row} steps in a row; the last samples: "
                 f"{', '.join(ids[:8])}; all of them are in {file}; lower training.lr, or look at these samples"
             )
+
+    def _epoch_ended(self) -> bool:
+        size, batch = len(self.setup.train), self.recipe.training.batch_size
+        return self.progress.step * batch // size != (self.progress.step - 1) * batch // size
 
     def _validate(self) -> bool:
         """Measure the held-out samples; returns whether this student is the best so far and is to be kept."""

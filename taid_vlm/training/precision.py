@@ -25,3 +25,9 @@ def _seconds(dtype: torch.dtype) -> float:
         left @ right
         times.append(time.perf_counter() - start)
     return median(times[2:])
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The autocast context that a precision name stands for."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision in ("bf16", "fp16"))

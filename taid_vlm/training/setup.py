@@ -1,8 +1,9 @@
 """Everything a run is made of, built from its recipe."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -13,18 +14,26 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.data import PairedBatch, Pairer, PreparedRecords, Record, read_records
 from taid_vlm.data.packing import Packing
 from taid_vlm.data.screening import Screening, refuse_pictures
-from taid_vlm.losses import LossSpec, TAIDClock
+from taid_vlm.losses import LossSpec, TAIDClock, TopK
 from taid_vlm.models.assemble import build_student
 from taid_vlm.models.documents import check_documents
 from taid_vlm.models.language_model import use_attention
 from taid_vlm.models.processor import Processor
 from taid_vlm.models.student import Student
-from taid_vlm.models.teacher import Teacher, teacher_from_checkpoint, teacher_from_language_model
+from taid_vlm.models.teacher import Teacher
 from taid_vlm.models.vocabulary import shared_vocabulary
-from taid_vlm.recipe.schema import Recipe, TeacherSpec
+from taid_vlm.recipe.schema import Recipe
+from taid_vlm.training.cache import TeacherCache
+from taid_vlm.training.cache.measure import Loss
+from taid_vlm.training.cache.open import Opening
+from taid_vlm.training.distribution import Distribution
 from taid_vlm.training.features import FeatureStore
 from taid_vlm.training.inputs import teacher_inputs
-from taid_vlm.training.teacher_cache import TeacherCache, autocast
+from taid_vlm.training.placement import place_teacher, share_teacher
+from taid_vlm.training.precision import autocast
+from taid_vlm.training.served import ServedTeacher, open_served, refuse_served_pictures
+from taid_vlm.training.teachers import late_teacher, open_teacher
+from taid_vlm.training.timing import Stopwatch
 from taid_vlm.training.written_answers import WrittenAnswers
 
 Say = Callable[[str], None]
@@ -37,6 +46,8 @@ class Setup:
     Attributes:
         packing: how many tokens a row of a training batch takes; None gives each sample a row.
         teacher_looks: whether the teacher needs the pictures of training batches.
+        served: stands for the hidden states of a teacher that is on a server; ``teacher`` then has no weights.
+        watch: told what each part of a step takes.
     """
 
     student: Student
@@ -53,18 +64,29 @@ class Setup:
     precision: str
     packing: Packing | None = None
     teacher_looks: bool = False
+    served: ServedTeacher | None = None
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
-    def teacher_hidden(self, batch: PairedBatch, device: torch.device) -> torch.Tensor | None:
-        """The teacher's hidden states for a batch, from the cache or computed; None without a teacher."""
+    def teacher_hidden(self, batch: PairedBatch, device: torch.device) -> torch.Tensor | TopK | None:
+        """The teacher's hidden states for a batch, from the cache or computed; its likeliest tokens where the cache has those;
+        None without a teacher."""
         if self.teacher is None:
             return None
-        if batch.teacher is None:  # every sample of the batch was dropped
-            return torch.zeros(0, self.teacher.head_weight.shape[1], device=device)
-        if self.cache is not None:
+        if self.cache is not None and (batch.teacher is None or not self.cache.online):
             return self.cache.take(batch.ids).to(device)
-        inputs = teacher_inputs(batch, batch.teacher, self.teacher, self.teacher_store).to(device)
+        if batch.teacher is None:  # every sample of the batch was dropped
+            with autocast(device, self.precision):
+                self.teacher.idle()
+            return torch.zeros(0, self.teacher.head_weight.shape[1], device=device)
         with autocast(device, self.precision):
-            return self.teacher.hidden(inputs).float()
+            if self.cache is not None:
+                teacher = self.teacher
+                return self.cache.through(batch, teacher, lambda: self._online(batch, teacher, device)).to(device)
+            return self._online(batch, self.teacher, device).float()
+
+    def _online(self, batch: PairedBatch, teacher: Teacher, device: torch.device) -> torch.Tensor:
+        assert batch.teacher is not None
+        return teacher.hidden(teacher_inputs(batch, batch.teacher, teacher, self.teacher_store).to(device))
 
 
 def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None, precision: str, say: Say) -> Setup:
@@ -80,23 +102,26 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
             say(f"note: {warning}")
     student, processor = build_student(recipe.student, recipe.seed)
     writes = recipe.data.answers == "teacher"
-    teacher = _teacher(recipe.teacher) if recipe.teacher is not None and (spec.needs_teacher or writes) else None
+    teacher = None
+    if recipe.teacher is not None and (spec.needs_teacher or writes):
+        teacher = open_teacher(recipe, cached=recipe.teacher.cache.enabled and not writes)
     if recipe.training.attention is not None:
         use_attention(student.language_model, recipe.training.attention)
-        if teacher is not None and isinstance(teacher.model, Student):
-            use_attention(teacher.model.language_model, recipe.training.attention)
     vocabulary = None
+    served = open_served(recipe, teacher, spec)
     records = read_records(recipe.data.train, recipe.seed)
     if teacher is not None:
         if spec.needs_teacher:
-            if precision == "fp32" and teacher.head_weight.dtype != torch.float32:
+            if precision != "bf16" and teacher.head_weight.dtype != torch.float32:
                 raise UserError(
-                    "teacher.dtype: bfloat16 goes with training in bf16, this run is in fp32: set training.precision: bf16, or "
+                    f"teacher.dtype: bfloat16 goes with training in bf16, this run is in {precision}: set training.precision: bf16, or "
                     "teacher.dtype: float32"
                 )
             rows = (student.head.weight.shape[0], teacher.head_weight.shape[0])
             vocabulary = shared_vocabulary(processor.tokenizer, teacher.processor.tokenizer, *rows)
-        teacher.model.to(accelerator.device)
+        if served is None and not teacher.head_weight.is_meta:
+            assert recipe.teacher is not None
+            place_teacher(teacher, recipe.teacher, accelerator.device, say)
         if writes:
             records = _written(recipe, records, teacher, precision, accelerator, say)
         teacher = teacher if spec.needs_teacher else None
@@ -108,12 +133,26 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
     if recipe.data.validation:
         validation = _prepared(recipe, read_records(recipe.data.validation, recipe.seed), processor, teacher, say)
     store = _features(recipe, student, [train, validation], store, say)
-    shared = None
-    if store is not None and teacher is not None and teacher.processor.images is not None:
-        images = teacher.processor.images.spec
-        shared = store if store.fits(teacher.encoder_spec, teacher.vision_encoder, images) else None
-    cache = _cache(recipe, teacher, [train, validation], shared, precision)
-    teacher_looks = teacher is not None and teacher.sees and shared is None and cache is None
+    shared = _shared(store, teacher)
+    if teacher is not None and recipe.teacher is not None:  # after what looks at its weights or runs parts of it
+        looks = teacher.sees and shared is None
+        share_teacher(teacher, recipe.teacher, accelerator.device, accelerator.num_processes, say, looks=looks)
+    cache = None
+    if teacher is not None and recipe.teacher is not None and recipe.teacher.cache.enabled and served is None:
+        opening = Opening(
+            recipe.teacher,
+            precision,
+            Distribution(accelerator),
+            load=lambda: late_teacher(recipe, accelerator.device, say),
+            store_of=lambda teacher: _shared(store, teacher),
+            loss=Loss(student, processor, store, spec, vocabulary or 0),
+            bar=_bar,
+            say=say,
+        )
+        cache, teacher = opening.open(teacher, [train, validation])
+        shared = _shared(store, teacher) if cache.online else None
+    online = served is None and (cache is None or cache.online)
+    teacher_looks = teacher is not None and teacher.sees and shared is None and online
     for part in (train, validation):
         if part is not None:
             part.decode_pictures = store is None or teacher_looks
@@ -132,15 +171,9 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
         precision,
         packing,
         teacher_looks,
+        served,
+        watch=Stopwatch(accelerator.device),
     )
-
-
-def _teacher(spec: TeacherSpec) -> Teacher:
-    dtype: torch.dtype = getattr(torch, spec.dtype)
-    if spec.checkpoint is not None:
-        return teacher_from_checkpoint(spec.checkpoint, spec.chat_template, spec.revision, dtype)
-    assert spec.language_model is not None
-    return teacher_from_language_model(spec.language_model, spec.chat_template, dtype)
 
 
 def _written(
@@ -150,16 +183,15 @@ def _written(
     with _bar("answers") as progress:
         writes = WrittenAnswers(teacher, recipe.data.answer_tokens, precision, recipe.data.max_length)
         share = accelerator.process_index, accelerator.num_processes
-        answered, left_out = writes.replaced(records, progress, share, accelerator.wait_for_everyone)
-    if left_out:
-        say(
-            f"{left_out} of {len(records)} samples are left out: the teacher had no answer to them, or the question is longer than max_length"
-        )
-    if not answered:
+        answered = writes.replaced(records, progress, share, accelerator.wait_for_everyone)
+    for line in answered.told():
+        say(line)
+    if not answered.records:
         raise UserError(
-            "the teacher had no answer to any training record; its chat template may not be the one it knows"
+            "no training record has an answer of the teacher to learn from, see above; where answers are cut raise "
+            "data.answer_tokens, otherwise its chat template may not be the one it knows"
         )
-    return answered
+    return answered.records
 
 
 def _prepared(
@@ -167,6 +199,7 @@ def _prepared(
 ) -> PreparedRecords:
     """Check every sample's words once, before anything is trained on."""
     refuse_pictures(records, recipe.student.vision_encoder is not None)
+    refuse_served_pictures(recipe, teacher, records)
     pairer = Pairer.of(recipe.data, processor, teacher.processor if teacher else None)
     skip = recipe.data.on_bad_sample == "skip"
     screening = Screening(pairer, skip)
@@ -199,7 +232,7 @@ def _packing(recipe: Recipe, student: Student, teacher: Teacher | None, say: Say
         return None
     check_documents(student.language_model)
     length = recipe.data.row_length
-    cached = recipe.teacher is not None and recipe.teacher.cache.enabled
+    cached = recipe.teacher is not None and (recipe.teacher.cache.enabled or recipe.teacher.placement == "served")
     if teacher is None or cached or not isinstance(teacher.model, Student):
         return Packing(length)
     try:
@@ -229,33 +262,20 @@ def _features(
         good = [r for r in part.records if not any(path in store.bad for path in r.images)]
         if broken:
             dropped = len(part.records) - len(good)
-            say(f"{dropped} of {len(part.records)} samples are skipped; the first: {store.bad[broken[0]]}")
+            say(f"{dropped} of {len(part.records)} samples are skipped; the first: {store.bad[broken[0]].message}")
+            reasons = Counter(store.bad[path].reason for path in dict.fromkeys(broken))
+            say("pictures, by reason: " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
         if not good:
-            raise UserError(f"no picture can be read; the first: {store.bad[broken[0]]}")
+            raise UserError(f"no picture can be read; the first: {store.bad[broken[0]].message}")
         part.records = good
     return store
 
 
-def _cache(
-    recipe: Recipe,
-    teacher: Teacher | None,
-    parts: list[PreparedRecords | None],
-    store: FeatureStore | None,
-    precision: str,
-) -> TeacherCache | None:
-    if teacher is None or recipe.teacher is None or not recipe.teacher.cache.enabled:
+def _shared(store: FeatureStore | None, teacher: Teacher | None) -> FeatureStore | None:
+    """The features that stand for a teacher's pictures, too: those of the very same encoder."""
+    if store is None or teacher is None or teacher.processor.images is None or teacher.head_weight.is_meta:
         return None
-    cache = TeacherCache(teacher, recipe.teacher.cache.dtype, precision)
-    records = [record for part in parts if part is not None for record in part.records]
-    first = parts[0]
-    assert first is not None
-    looks = teacher.sees and store is None
-    joined = PreparedRecords(records, first.pairer, first.skip_bad, decode_pictures=looks)
-    with _bar("teacher") as progress:
-        cache.fill(joined, store, progress)
-    if teacher.encoder_spec is None or store is not None:
-        teacher.keep_head()  # only the head is needed from here on
-    return cache
+    return store if store.fits(teacher.encoder_spec, teacher.vision_encoder, teacher.processor.images.spec) else None
 
 
 @contextmanager

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from taid_vlm.data import PairedBatch
-from taid_vlm.losses import CurriculumTemperature, LossOutput, LossSpec, distillation_loss, reversal_at
+from taid_vlm.losses import CurriculumTemperature, LossOutput, LossSpec, TopK, distillation_loss, reversal_at
 from taid_vlm.models.logit_scaling import LogitScaling
 from taid_vlm.models.student import ModelInputs, Student
 from taid_vlm.recipe.schema import LossConfig
 from taid_vlm.training.inputs import model_inputs
+from taid_vlm.training.precision import autocast
 from taid_vlm.training.setup import Setup
-from taid_vlm.training.teacher_cache import autocast
+from taid_vlm.training.timing import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,40 @@ class DistillationStep(nn.Module):
     Args:
         vocabulary: ids that both models share; None without a teacher.
         config: memory for logits, rows of the masses, and the start of the temperature.
+        watch: is told when the student's part ends and the loss begins.
     """
 
-    def __init__(self, student: Student, spec: LossSpec, vocabulary: int | None, config: LossConfig) -> None:
+    def __init__(
+        self,
+        student: Student,
+        spec: LossSpec,
+        vocabulary: int | None,
+        config: LossConfig,
+        watch: Stopwatch | None = None,
+    ) -> None:
         super().__init__()
         self.student, self.spec, self.vocabulary = student, spec, vocabulary
+        self.watch = watch or Stopwatch()
         self.chunk_bytes = None if config.chunk_mb is None else config.chunk_mb * 2**20
         self.mass_rows = config.mass_rows
         # Beside the student, not in it: a method's state is no part of the model that is saved.
         self.temperature = CurriculumTemperature(start=config.temperature.start) if spec.trains_temperature else None
 
     def forward(
-        self, inputs: ModelInputs, labels: Tensor, t: float, teacher: TeacherRows | None = None, reversal: float = 1.0
+        self,
+        inputs: ModelInputs,
+        labels: Tensor,
+        t: float,
+        teacher: TeacherRows | TopK | None = None,
+        reversal: float = 1.0,
+        student_written: Tensor | None = None,
     ) -> LossOutput:
         """Loss summed over the batch's rows; see :func:`distillation_loss`. ``reversal`` is CTKD's lambda."""
         head, scaling = self.student.head, self.student.logit_scaling
         given: dict[str, Any] = {}
-        if teacher is not None:
+        if isinstance(teacher, TopK):
+            given = {"teacher_topk": teacher, "vocabulary": self.vocabulary}
+        elif teacher is not None:
             given = {
                 "teacher_hidden_ND": teacher.hidden,
                 "teacher_head_UD": teacher.head,
@@ -57,36 +75,50 @@ class DistillationStep(nn.Module):
                 "teacher_softcap": teacher.scaling.softcap,
                 "vocabulary": self.vocabulary,
             }
-        return distillation_loss(
-            self.student.hidden(inputs),
-            head.weight,
-            labels,
-            spec=self.spec,
-            t=t,
-            student_bias=head.bias,
-            student_scale=scaling.scale,
-            student_softcap=scaling.softcap,
-            temperature=None if self.temperature is None else self.temperature(reversal),
-            mass_rows=self.mass_rows,
-            chunk_bytes=self.chunk_bytes,
-            on_nan="return",  # the loop skips the step and counts it
-            **given,
-        )
+        with self.watch("student_forward"):
+            hidden = self.student.hidden(inputs)
+        with self.watch("loss"):
+            return distillation_loss(
+                hidden,
+                head.weight,
+                labels,
+                spec=self.spec,
+                t=t,
+                student_bias=head.bias,
+                student_scale=scaling.scale,
+                student_softcap=scaling.softcap,
+                student_written_N=student_written,
+                temperature=None if self.temperature is None else self.temperature(reversal).reshape(()),
+                mass_rows=self.mass_rows,
+                chunk_bytes=self.chunk_bytes,
+                on_nan="return",  # the loop skips the step and counts it
+                **given,
+            )
 
 
 def loss_of(
     setup: Setup, module: nn.Module, batch: PairedBatch, device: torch.device, t: float, reversal: float = 1.0
 ) -> LossOutput:
     """Loss of a batch, summed over its rows, in the precision of the run."""
-    inputs = model_inputs(batch, batch.student, setup.processor, setup.store).to(device)
-    hidden = setup.teacher_hidden(batch, device)
-    teacher = None
-    if setup.teacher is not None and hidden is not None:
-        teacher = TeacherRows(
-            hidden, setup.teacher.head_weight, setup.teacher.head_bias, setup.teacher.model.logit_scaling
-        )
+    with setup.watch("data"):
+        inputs = model_inputs(batch, batch.student, setup.processor, setup.store).to(device)
+    with setup.watch("teacher"):
+        teacher = teacher_rows(setup, batch, device)
     with autocast(device, setup.precision):
-        return module(inputs, batch.labels.to(device), t, teacher, reversal)
+        own = None if batch.student_written is None else batch.student_written.to(device)
+        return module(inputs, batch.labels.to(device), t, teacher, reversal, own)
+
+
+def teacher_rows(setup: Setup, batch: PairedBatch, device: torch.device) -> TeacherRows | TopK | None:
+    """What is known of the teacher at the answer rows of a batch; None without a teacher."""
+    if setup.served is not None:
+        return setup.served.rows(batch, device)
+    hidden = setup.teacher_hidden(batch, device)
+    if setup.teacher is None or hidden is None:
+        return None
+    if isinstance(hidden, TopK):  # what a cache has of it
+        return hidden
+    return TeacherRows(hidden, setup.teacher.head_weight, setup.teacher.head_bias, setup.teacher.model.logit_scaling)
 
 
 def figures_of(output: LossOutput) -> dict[str, float]:

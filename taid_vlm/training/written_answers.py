@@ -2,12 +2,16 @@
 
 The teacher's words take the place of each record's last answer. Words need no shared vocabulary, so teacher and student may have any two
 tokenizers. Answers are kept on disk by what they depend on: the words and pictures asked about, the teacher, and how it was run.
+
+An answer that the teacher did not end within the limit is not learnt from: cut off, it would teach to stop in the middle.
 """
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -17,24 +21,64 @@ from taid_vlm.common.files import write_atomic
 from taid_vlm.data.images import open_image
 from taid_vlm.data.pictures import PictureDigests
 from taid_vlm.data.record import BadSampleError, Record
+from taid_vlm.models.generate import Answer
 from taid_vlm.models.teacher import Teacher
-from taid_vlm.training.teacher_cache import autocast
+from taid_vlm.training.precision import autocast
 
 BATCH = 16
 SHARD = 16 * BATCH
-FORMAT = 2
+FORMAT = 3  # an answer, and why it is left out
+
+LeftOut = Literal["cut", "no words", "long question", "picture"]
+WHY: dict[LeftOut, str] = {
+    "cut": "the teacher's answer is longer than data.answer_tokens; raise it to keep them",
+    "no words": "the teacher has no answer",
+    "long question": "the question is longer than data.max_length",
+    "picture": "the teacher takes no picture of that shape",
+}
+
+
+class Outcome(NamedTuple):
+    """What came of a question: an answer, or why its sample is left out."""
+
+    answer: str
+    left_out: LeftOut | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Records with the teacher's words as their last answer.
+
+    Attributes:
+        left_out: how many records are not among them, by reason.
+        kept: how many have the answers that they came with, for they do not end with a question and its answer.
+    """
+
+    records: list[Record]
+    left_out: Counter[LeftOut]
+    kept: int
+
+    def told(self) -> list[str]:
+        """A line for each thing that a person should know."""
+        total = len(self.records) + self.left_out.total()
+        lines = [f"{count} of {total} samples are left out: {WHY[why]}" for why, count in self.left_out.most_common()]
+        if self.kept:
+            lines.append(
+                f"{self.kept} of {total} samples keep their own answers: they do not end with one to a question"
+            )
+        return lines
 
 
 class WrittenAnswers:
     """The answers of one teacher.
 
     Args:
-        max_tokens: longest answer. precision: the autocast the teacher runs under.
+        max_tokens: longest answer, the token that ends it included. precision: the autocast the teacher runs under.
         max_length: tokens of the longest question, pictures included; to a longer one there is no answer.
         All three are part of the key.
     """
 
-    def __init__(self, teacher: Teacher, max_tokens: int, precision: str, max_length: int = 4096) -> None:
+    def __init__(self, teacher: Teacher, max_tokens: int, precision: str, max_length: int) -> None:
         self.teacher, self.max_tokens, self.precision, self.max_length = teacher, max_tokens, precision, max_length
         about = f"{FORMAT} {teacher.fingerprint} {max_tokens} {precision} {max_length}"
         name = hashlib.sha256(about.encode()).hexdigest()[:24]
@@ -47,11 +91,12 @@ class WrittenAnswers:
         progress: Callable[[int, int], None] | None = None,
         share: tuple[int, int] = (0, 1),
         wait: Callable[[], None] = lambda: None,
-    ) -> tuple[list[Record], int]:
-        """The records with the teacher's words as their last answer, and how many were left out for it had none.
+    ) -> Answered:
+        """The records with the teacher's words as their last answer.
 
-        What is on disk is read, the rest is written a shard at a time; killed, it goes on at the shard it was at. Records without a
-        question (texts, broken ones) and those whose pictures cannot be read stay as they are, for screening to judge.
+        What is on disk is read, the rest is written a shard at a time; killed, it goes on at the shard it was at. Records that
+        do not end with a question and its answer (texts, broken ones) and those whose pictures cannot be read stay as they are, for
+        screening to judge.
 
         Args:
             share: rank and number of processes, each of which writes its part. wait: returns when all have come to it.
@@ -74,17 +119,20 @@ class WrittenAnswers:
         if world > 1:
             wait()
             known = self._read()
-        answered, left_out = [], 0
+        answered: list[Record] = []
+        left_out: Counter[LeftOut] = Counter()
+        kept = 0
         for record, key in zip(records, keys, strict=True):
-            answer = known.get(key)
-            if answer == "":
-                left_out += 1
-            else:
-                answered.append(record if answer is None else _with_answer(record, answer))
-        return answered, left_out
+            outcome = known.get(key)
+            if outcome is not None and outcome.left_out is not None:
+                left_out[outcome.left_out] += 1
+                continue
+            kept += not key and _is_conversation(record)
+            answered.append(record if outcome is None else _with_answer(record, outcome.answer))
+        return Answered(answered, left_out, kept)
 
-    def _write(self, records: list[Record], keys: list[str]) -> dict[str, str]:
-        written: dict[str, str] = {}
+    def _write(self, records: list[Record], keys: list[str]) -> dict[str, Outcome]:
+        written: dict[str, Outcome] = {}
         device = self.teacher.head_weight.device
         for start in range(0, len(records), BATCH):
             good = []
@@ -96,23 +144,23 @@ class WrittenAnswers:
                 except BadSampleError:
                     continue
                 except UserError:  # a shape that this teacher does not take
-                    written[key] = ""
+                    written[key] = Outcome("", "picture")
                 else:
                     if len(asks.ids) <= self.max_length:
                         good.append((key, asked, pictures))
                     else:
-                        written[key] = ""
+                        written[key] = Outcome("", "long question")
             if good:
                 with autocast(device, self.precision), torch.no_grad():
                     answers = self.teacher.answers([m for _, m, _ in good], [p for _, _, p in good], self.max_tokens)
-                written.update(zip((key for key, _, _ in good), answers, strict=True))
+                written.update(zip((key for key, _, _ in good), map(_outcome, answers), strict=True))
         if written:
             content = json.dumps(written, ensure_ascii=False, indent=0).encode()
             write_atomic(self.folder / f"{hashlib.sha256(content).hexdigest()[:24]}.json", content)
         return written
 
-    def _read(self) -> dict[str, str]:
-        known: dict[str, str] = {}
+    def _read(self) -> dict[str, Outcome]:
+        known: dict[str, Outcome] = {}
         for file in sorted(self.folder.glob("*.json")):
             content = file.read_bytes()
             if hashlib.sha256(content).hexdigest()[:24] != file.stem:
@@ -120,7 +168,7 @@ class WrittenAnswers:
                     f"the teacher's written answers are damaged: {file} does not have the hash that its name says; delete the file, "
                     f"they will be written again"
                 )
-            known.update(json.loads(content))
+            known.update({key: Outcome(*value) for key, value in json.loads(content).items()})
         return known
 
     def _key(self, record: Record) -> str:
@@ -130,15 +178,25 @@ class WrittenAnswers:
         return digest.hexdigest()
 
 
-def _asks(record: Record) -> bool:
-    """Whether there is a question before a last answer, in a record that screening would not refuse as it is."""
+def _outcome(answer: Answer) -> Outcome:
+    if not answer.ended:
+        return Outcome("", "cut")
+    return Outcome(answer.text) if answer.text else Outcome("", "no words")
+
+
+def _is_conversation(record: Record) -> bool:
+    """Whether screening would not refuse the record as it is, and it is no text."""
     try:
         record.check()
     except BadSampleError:
         return False
-    if record.text is not None or len(record.messages) < 2:
-        return False
-    return record.messages[-1]["role"] == "assistant" and record.messages[-2]["role"] == "user"
+    return record.text is None
+
+
+def _asks(record: Record) -> bool:
+    """Whether there is a question before a last answer, in a sound record."""
+    last = [message["role"] for message in record.messages[-2:]]
+    return last == ["user", "assistant"] and _is_conversation(record)
 
 
 def _with_answer(record: Record, answer: str) -> Record:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import Join, Pairer, PreparedRecords, Record, StepOrder, make_loader, open_image, read_records
 from taid_vlm.data.packing import Packing
+from taid_vlm.data.record import Broken
 from taid_vlm.models.processor import ImageTokens, Processor, template_text
 from taid_vlm.models.vision_encoder import ImageInput
 from taid_vlm.recipe.schema import DataSource
@@ -87,14 +88,16 @@ def test_a_bad_picture_is_refused_by_name_or_skipped_and_counted(tmp_path: Path)
     assert [len(batch.ids) for batch in batches] == [1, 2]
     assert [len(batch.pictures) for batch in batches] == [1, 2]
     assert [len(batch.dropped) for batch in batches] == [1, 0]
-    assert "1.png" in batches[0].dropped[0]
+    (dropped,) = batches[0].dropped
+    assert dropped.reason == "broken picture"
+    assert "1.png" in dropped.message
 
 
 def test_workers_that_are_not_forked_can_be_given_the_loader_s_parts() -> None:
     made = PreparedRecords([], Pairer(looks(), None, 64), True, True)
     loader = make_loader(made, [[0]], Join(5, Packing(64), looks()))
     join = pickle.loads(pickle.dumps(loader.collate_fn))
-    assert join(["gone"]).student.input_ids.tolist() == [[5]]
+    assert join([Broken("broken picture", "gone")]).student.input_ids.tolist() == [[5]]
     assert len(pickle.loads(pickle.dumps(made))) == 0
 
 

@@ -1,5 +1,6 @@
 """Whatever stands in a data file, good records are kept, broken ones are counted by their reason, and nothing crashes."""
 
+import base64
 import json
 import random
 import re
@@ -42,6 +43,18 @@ def processor() -> Processor:
     return Processor(tiny_tokenizer(), template_text("chatml"), ImageTokens("<empty_output>", 2, image, spec))
 
 
+def bomb() -> bytes:
+    """A few kilobytes that would be half a gigabyte."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
+    packed = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    pixels = zlib.compress(bytes(7501) * 1000)
+    packed += struct.pack(">I", len(pixels)) + b"IDAT" + pixels + struct.pack(">I", zlib.crc32(b"IDAT" + pixels))
+    return b"\x89PNG\r\n\x1a\n" + packed
+
+
+BOMB = base64.b64encode(bomb()).decode()
+
+
 def talk(question: Any = "What?", answer: Any = "Red.", images: Any = None) -> dict[str, Any]:
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return {"messages": turns} if images is None else {"messages": turns, "images": images}
@@ -49,6 +62,11 @@ def talk(question: Any = "What?", answer: Any = "Red.", images: Any = None) -> d
 
 def looking(*images: Any, places: int = 1, answer: Any = "Red.") -> dict[str, Any]:
     return talk([*[IMAGE] * places, {"type": "text", "text": "What?"}], answer, list(images))
+
+
+def holding(*parts: Any) -> dict[str, Any]:
+    """A question whose pictures stand in its parts."""
+    return talk([*parts, {"type": "text", "text": "What?"}])
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -71,7 +89,11 @@ WAYS: dict[str, list[Callable[[int], Any]]] = {
         lambda n: b'{"messages": "\xff%d"}' % n,
         lambda n: '{"messages": [{"role": NULL}]}',
     ],
-    "missing column": [lambda n: {"id": n}, lambda n: {"mesages": talk()["messages"], "id": n}],
+    "missing column": [
+        lambda n: {"id": n},
+        lambda n: {"mesages": talk()["messages"], "id": n},
+        lambda n: {**talk(), "image": "good.png", "id": n},
+    ],
     "wrong type": [
         lambda n: {"messages": n},
         lambda n: {"messages": {"role": n}},
@@ -80,6 +102,8 @@ WAYS: dict[str, list[Callable[[int], Any]]] = {
         lambda n: changed(content={"text": n}),
         lambda n: talk([{"type": "video", "n": n}]),
         lambda n: talk([None, n]),
+        lambda n: holding({"type": "image_url", "n": n}),
+        lambda n: holding({"type": "image", "image": n}),
         lambda n: talk(images=n + 1),
         lambda n: looking(n),
         lambda n: looking(None),
@@ -94,6 +118,8 @@ WAYS: dict[str, list[Callable[[int], Any]]] = {
         lambda n: without("role"),
         lambda n: without("content"),
         lambda n: changed(content=[IMAGE]),
+        lambda n: changed(content=[{"type": "image", "image": "good.png"}]),
+        lambda n: changed(tool_calls=[{"id": n}]),
     ],
     "broken text": [
         lambda n: talk(f"a\0{n}"),
@@ -111,11 +137,14 @@ WAYS: dict[str, list[Callable[[int], Any]]] = {
         lambda n: looking(places=1),
         lambda n: looking("good.png", places=2),
         lambda n: looking("good.png", "good.png", places=1),
+        lambda n: {**holding({"type": "image", "image": "good.png"}), "images": ["good.png"]},
+        lambda n: holding({"type": "image", "image": "good.png"}, IMAGE),
         lambda n: talk("no place", images=["good.png"]),
     ],
     "picture by URL": [
         lambda n: looking(f"https://example.org/{n}.png"),
-        lambda n: looking("data:image/png;base64,AAAA"),
+        lambda n: holding({"type": "image", "url": f"https://example.org/{n}.png"}),
+        lambda n: holding({"type": "image_url", "image_url": {"url": f"https://example.org/{n}.png"}}),
     ],
     "picture not found": [lambda n: looking(f"gone{n}.png"), lambda n: looking("good.png", f"gone{n}.png", places=2)],
     "broken picture": [
@@ -124,9 +153,17 @@ WAYS: dict[str, list[Callable[[int], Any]]] = {
         lambda n: looking("cut.png"),
         lambda n: looking("cut.jpg"),
         lambda n: looking("folder"),
+        lambda n: looking("data:image/png;base64,AAAA"),
+        lambda n: looking(f"data:image/png;base64,{n}!"),
+        lambda n: looking(f"data:{n}"),
+        lambda n: holding({"type": "image", "base64": "AAAA"}),
         lambda n: looking("n" * 5000 + ".png"),
     ],
-    "picture too large": [lambda n: looking("bomb.png"), lambda n: looking("good.png", "bomb.png", places=2)],
+    "picture too large": [
+        lambda n: looking("bomb.png"),
+        lambda n: looking("good.png", "bomb.png", places=2),
+        lambda n: looking(f"data:image/png;base64,{BOMB}"),
+    ],
     "too long": [lambda n: talk("long " * 200 + str(n)), lambda n: looking(*["good.png"] * 60, places=60)],
 }
 # Rows of a megabyte are slow to read, so there are few of them.
@@ -152,11 +189,7 @@ def write_pictures(folder: Path) -> None:
     (folder / "empty.png").write_bytes(b"")
     (folder / "page.png").write_text("<html>not found</html>")
     (folder / "folder").mkdir()
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
-    packed = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    pixels = zlib.compress(bytes(7501) * 1000)  # a few kilobytes that would be half a gigabyte
-    packed += struct.pack(">I", len(pixels)) + b"IDAT" + pixels + struct.pack(">I", zlib.crc32(b"IDAT" + pixels))
-    (folder / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + packed)
+    (folder / "bomb.png").write_bytes(base64.b64decode(BOMB))
 
 
 def line(row: Any) -> bytes:

@@ -5,10 +5,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from taid_vlm.data.collate import collate, pack_sides, pad_sides
+from taid_vlm.data.collate import collate, dropped_by_reason, pack_sides, pad_sides
 from taid_vlm.data.pairing import Pair, Side
+from taid_vlm.data.record import REASONS, Broken
 
 PAD = 9
+GONE, CUT = Broken("picture not found", "x.png is gone"), Broken("broken picture", "y.png is cut")
 
 
 def pair(name: str, student: Side, teacher: Side | None) -> Pair:
@@ -20,12 +22,12 @@ LONG = pair("long", Side([4, PAD, 6, 7, PAD], [0, 3]), Side([4, 0, 0, 0, 0, PAD,
 
 
 def test_rows_point_before_their_labels_on_both_sides() -> None:
-    batch = collate([SHORT, LONG], [Image.new("RGB", (1, 1))], PAD, ["gone"])
+    batch = collate([SHORT, LONG], [Image.new("RGB", (1, 1))], PAD, [GONE])
     assert batch.teacher is not None
     assert batch.labels.tolist() == [3, PAD, PAD]
     for side in (batch.student, batch.teacher):
         assert side.input_ids.flatten()[side.rows + 1].tolist() == batch.labels.tolist()
-    assert (batch.ids, batch.dropped) == (["short", "long"], ["gone"])
+    assert (batch.ids, batch.dropped) == (["short", "long"], [GONE])
     assert batch.picture_keys == [Path("short.png"), Path("long.png")]
 
 
@@ -42,12 +44,21 @@ def test_without_a_teacher_there_is_no_teacher_side() -> None:
 
 
 def test_a_batch_of_dropped_samples_is_one_padding_token_without_rows() -> None:
-    batch = collate([], [], PAD, ["first is broken", "second is broken"])
+    batch = collate([], [], PAD, [GONE, CUT])
     assert batch.student.input_ids.tolist() == [[PAD]]
     assert batch.student.attention_mask.tolist() == [[1]]
     assert batch.student.rows.numel() == batch.labels.numel() == 0
     assert batch.labels.dtype == batch.student.rows.dtype == torch.long
-    assert len(batch.dropped) == 2
+    assert batch.dropped == [GONE, CUT]
+
+
+def test_dropped_samples_are_counted_by_reason() -> None:
+    batches = [collate([], [], PAD, some) for some in ([GONE, CUT], [], [CUT])]
+    counted = dict(zip(REASONS, dropped_by_reason(batches), strict=True))
+    assert {reason: count for reason, count in counted.items() if count} == {
+        "picture not found": 1,
+        "broken picture": 2,
+    }
 
 
 def test_packed_rows_begin_again_and_point_before_their_labels() -> None:

@@ -54,7 +54,9 @@ def test_chatterbot_keeps_yes_and_numbers_as_text(tmp_path: Path) -> None:
 
 
 def test_jsonl_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    file = write_lines(tmp_path / "sub" / "train.jsonl", row(images=["pictures/a.png"]), "", row())
+    seen = row(images=["pictures/a.png"])
+    seen["messages"][0]["content"] = [{"type": "image"}]
+    file = write_lines(tmp_path / "sub" / "train.jsonl", seen, "", row())
     for path in (file, tmp_path / "sub"):
         first, second = read("jsonl", path)
         assert first.images == (tmp_path / "sub" / "pictures" / "a.png",)
@@ -75,7 +77,7 @@ def test_jsonl_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (row(images=[3]), "wrong type"),
         (row(images={"a": 1}), "wrong type"),
         (row(images=["http://example.org/a.png"]), "picture by URL"),
-        (row(images="data:image/png;base64,AAAA"), "picture by URL"),
+        (row(images="data:image/png;base64,A"), "broken picture"),
         ({"messages": [{"role": "user", "content": 3}]}, "wrong type"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "wrong roles"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "wrong roles"),

@@ -299,7 +299,7 @@ def test_parquet_files_have_their_pictures_beside_them(tmp_path: Path) -> None:
     for index, name in enumerate("ab"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.png").write_bytes(png(index))
-        rows = {"messages": [as_said("What?", "This.")], "images": [["0.png"]]}
+        rows = {"messages": [as_said("<image>What?", "This.")], "images": [["0.png"]]}
         pq.write_table(pa.table(rows), tmp_path / name / "train.parquet")
     records = read("parquet", tmp_path, columns={"images": "images"}, image_mark="<image>")
     assert [picture.read_bytes() for record in records for picture in record.images] == [png(0), png(1)]
@@ -345,3 +345,33 @@ def test_a_byte_order_mark_is_no_part_of_a_line(tmp_path: Path) -> None:
 
 def as_said(question: str, answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def test_files_of_several_splits_are_not_mixed(tmp_path: Path) -> None:
+    def names(split: str) -> list[str]:
+        return [r.messages[1]["content"] for r in read("parquet", tmp_path, split=split)]
+
+    for name in ("train_sft-00000-of-00002", "train_sft-00001-of-00002-ab12", "train_gen-00000-of-00001", "test_2"):
+        pq.write_table(pa.table({"messages": [as_said("What?", name)]}), tmp_path / f"{name}.parquet")
+    assert names("train_sft") == ["train_sft-00000-of-00002", "train_sft-00001-of-00002-ab12"]
+    assert names("test") == ["test_2"]
+    assert names("train_g") == ["train_gen-00000-of-00001"]
+    with pytest.raises(UserError, match="begin with 'train' are of several splits: train_gen, train_sft; set split"):
+        names("train")
+    pq.write_table(pa.table({"messages": [as_said("What?", "all")]}), tmp_path / "train.parquet")
+    assert names("train") == ["all"]
+
+
+def test_what_the_library_says_of_configurations_is_told(tmp_path: Path) -> None:
+    configs = []
+    for name in ("ai2d", "vqav2"):
+        (tmp_path / name).mkdir()
+        texts = [{"user": "Left?", "assistant": name}]
+        pq.write_table(pa.Table.from_pylist([{"texts": texts}]), tmp_path / name / "train-0.parquet")
+        configs.append(f"- config_name: {name}\n  data_files:\n  - split: train\n    path: {name}/train-*\n")
+    with pytest.raises(UserError, match=r"ai2d is a folder, give it as path and leave config out"):
+        read("cauldron", tmp_path, config="ai2d")
+    (tmp_path / "README.md").write_text("---\nconfigs:\n" + "".join(configs) + "---\n")
+    assert read("cauldron", tmp_path, config="ai2d")[0].messages[1]["content"] == "ai2d"
+    with pytest.raises(UserError, match=r"Config name is missing.*'ai2d', 'vqav2'"):
+        read("cauldron", tmp_path)

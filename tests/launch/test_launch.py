@@ -19,12 +19,13 @@ def test_accelerate_reads_each_config_file(file: Path, monkeypatch: pytest.Monke
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
     # Nothing of the machine may fill in what the file leaves out.
-    for name in [name for name in os.environ if name.startswith(("ACCELERATE", "FSDP"))]:
+    for name in [name for name in os.environ if name.startswith(("ACCELERATE", "FSDP", "DEEPSPEED"))]:
         monkeypatch.delenv(name)
     assert load_config_from_file(str(file)).num_processes == yaml.safe_load(file.read_text())["num_processes"]
     args = launch_command_parser().parse_args(["--config_file", str(file), "-m", "taid_vlm"])
     args, _, _ = _validate_launch_command(args)
-    assert args.use_fsdp == (file.stem != "ddp")
+    assert args.use_fsdp == (file.stem in ("fsdp2", "multi_node"))
+    assert args.use_deepspeed == file.stem.startswith("zero")
     if args.use_fsdp:
         assert int(args.fsdp_version) == 2
 
@@ -32,12 +33,12 @@ def test_accelerate_reads_each_config_file(file: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_the_environment_is_what_accelerate_makes_of_the_file(name: str) -> None:
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-    from accelerate.utils.launch import prepare_multi_gpu_env
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
     args = launch_command_parser().parse_args(["--config_file", str(config_file(name)), "-m", "taid_vlm"])
     args, _, _ = _validate_launch_command(args)
     args.main_process_port = 0
-    made = prepare_multi_gpu_env(args)
+    made = prepare_deepspeed_cmd_env(args)[1] if args.use_deepspeed else prepare_multi_gpu_env(args)
     for key, value in STRATEGIES.get(name).environment.items():
         assert made[key] == value, key
 

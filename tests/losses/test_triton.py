@@ -14,8 +14,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taid_vlm.losses import LossSpec, chunks, distillation_loss, triton_tile
-from tests.losses.cases import STUDENT, assert_equal_outputs, both, case, gradients, rows_per_chunk
+from taid_vlm.losses import LossSpec, TopK, chunks, distillation_loss, triton_tile
+from tests.losses.cases import (
+    STUDENT,
+    assert_equal_outputs,
+    both,
+    case,
+    gradients,
+    rows_per_chunk,
+    without_teacher,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter")
 pytest.importorskip("triton", reason="needs Triton")
@@ -100,6 +108,19 @@ def test_every_kernel_was_taken(name: str, kernels_run_here: list[int]) -> None:
     spec = SPECS[name]
     compare(spec, on_device(case(4, 37, dtype=torch.float32)), {"rtol": 1e-4, "atol": 1e-5}, t=0.4)
     assert kernels_run_here
+
+
+@pytest.mark.parametrize("tail", ["uniform", "none"])
+@pytest.mark.parametrize("name", SPECS)
+def test_a_teacher_of_few_tokens(name: str, tail: str) -> None:
+    """Chunks of two rows and one of one, in the same memory."""
+    spec, arguments = SPECS[name], without_teacher(on_device(case(5, 37, dtype=torch.float32)))
+    if tail == "none" and not spec.finite_without_support:
+        return
+    logits = 3 * torch.randn(5, 40, generator=torch.Generator().manual_seed(1))
+    topk = TopK.of(logits.to(DEVICE), 6, tail)
+    options = {"teacher_topk": topk, "t": 0.4, "chunk_bytes": rows_per_chunk(2, 37, 37, 4)}
+    compare(spec, arguments, {"rtol": 1e-4, "atol": 1e-5}, **options)
 
 
 @pytest.mark.parametrize("name", ["taid", "rkl", "jsd", "kl-ce"])

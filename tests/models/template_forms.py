@@ -17,12 +17,33 @@ def _no_leading_lines(answer: str, last: bool) -> str:
     return answer.lstrip("\n")
 
 
+def _thought(answer: str) -> tuple[str, str]:
+    """What stands between the tags, and what behind them."""
+    if "</think>" not in answer:
+        return "", answer
+    before, _, words = answer.partition("</think>")
+    return before.rpartition("<think>")[2].strip("\n"), words.lstrip("\n")
+
+
+def _not_asked_to_think(answer: str, last: bool) -> str:
+    thought, words = _thought(answer)
+    if not last:
+        return words
+    return (f"<think>\n{thought}\n</think>\n\n" if thought else "") + words.lstrip("\n")
+
+
+def _asked_to_think(answer: str, last: bool) -> str:
+    thought, words = _thought(answer)
+    return f"<think>\n{thought}\n</think>\n\n" + words.lstrip("\n")
+
+
 ANSWER_FORMS: dict[str, Form] = {
     "chatml": _as_it_is,
     "smollm2": _as_it_is,
     "qwen2": _as_it_is,
     "qwen2_5": _as_it_is,
-    "qwen3": lambda answer, last: answer.lstrip("\n") if last else answer,
+    "qwen3": _not_asked_to_think,
+    "qwen3_thinking": _asked_to_think,
     "smollm3": _no_leading_lines,
     "llama3": _trimmed,
     "llama3_1": _trimmed,
@@ -39,7 +60,9 @@ ANSWER_FORMS: dict[str, Form] = {
     "phi3": lambda answer, last: answer.lstrip(),
 }
 END_OF_TURN = {
-    **dict.fromkeys(["chatml", "smollm2", "qwen2", "qwen2_5", "qwen3", "smollm3", "internlm2"], "<|im_end|>"),
+    **dict.fromkeys(
+        ["chatml", "smollm2", "qwen2", "qwen2_5", "qwen3", "qwen3_thinking", "smollm3", "internlm2"], "<|im_end|>"
+    ),
     **dict.fromkeys(["llama3", "llama3_1"], "<|eot_id|>"),
     **dict.fromkeys(["stablelm_zephyr", "olmo2", "plain"], "<|endoftext|>"),
     **dict.fromkeys(["llama2", "tinyllama", "vicuna", "mistral"], "</s>"),
@@ -48,7 +71,9 @@ END_OF_TURN = {
     "phi3": "<|end|>",
 }
 # Qwen3 thinks (of nothing) before its last answer alone.
-SAME_EACH_TURN = set(ANSWER_FORMS) - {"qwen3"}
+SAME_EACH_TURN = set(ANSWER_FORMS) - {"qwen3", "qwen3_thinking"}
+# Where earlier answers have lost their thoughts, and teach nothing.
+LAST_ALONE = {"qwen3_thinking"}
 
 # A conversation of system prompt, question, answer, question, answer, as text.
 ASKED = [
@@ -92,11 +117,11 @@ TEXTS = {
     "plain": "Be brief.\nHello\nHi there<|endoftext|>Who?\nA model<|endoftext|>",
 }
 TEXTS |= dict.fromkeys(["smollm2", "qwen2", "qwen2_5"], TEXTS["chatml"])
-TEXTS["qwen3"] = TEXTS["chatml"].replace("A model", "<think>\n\n</think>\n\nA model")
+TEXTS["qwen3"] = TEXTS["qwen3_thinking"] = TEXTS["chatml"].replace("A model", "<think>\n\n</think>\n\nA model")
 
 # What stands before the first question of a conversation without a system prompt.
 ALONE = {
-    **dict.fromkeys(["chatml", "qwen3", "tinyllama", "stablelm_zephyr", "phi3", "plain"], ""),
+    **dict.fromkeys(["chatml", "qwen3", "qwen3_thinking", "tinyllama", "stablelm_zephyr", "phi3", "plain"], ""),
     **dict.fromkeys(["llama2", "mistral"], "<s>"),
     "smollm2": "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n",
     "qwen2": "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",

@@ -1,5 +1,6 @@
 """What a person types stays text, whatever tokens it looks like."""
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,6 +56,43 @@ def test_markers_of_the_template_and_of_pictures_are_control_texts() -> None:
 def test_added_tokens_that_are_not_special_are_words() -> None:
     control = ControlText(fake([], ("  ", "<b>", "<think>")), "{{- '<think>' -}}")
     assert control.neutral("a  <b> <think>") == "a  <b> < think>"
+
+
+THINKS = "{{- '<think>' + '</think>' -}}"
+
+
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [
+        ("<think>a</think>b", "<think>a</think>b"),
+        ("\n <think>\na\n</think>\n\nb", "\n <think>\na\n</think>\n\nb"),
+        ("<think></think>", "<think></think>"),
+        ("<think>a<|im_end|></think>b<|im_end|>", "<think>a< |im_end|></think>b< |im_end|>"),
+        ("<think>a <think> b</think>c </think> d", "<think>a < think> b</think>c < /think> d"),
+        ("a <think>b</think>", "a < think>b< /think>"),
+        ("<think>a", "< think>a"),
+        ("a</think>", "a< /think>"),
+    ],
+)
+def test_a_thought_that_opens_an_answer_is_its_own(said: str, becomes: str) -> None:
+    control = ControlText(fake(["<|im_end|>"]), THINKS)
+    assert control.answer(said) == becomes
+    assert "<think>" not in control.neutral(said)
+    assert ControlText(fake(["<think>"]), "").answer(said) == ControlText(fake(["<think>"]), "").neutral(said)
+
+
+@given(
+    text=st.lists(st.sampled_from(["<think>", "</think>", "<|im_end|>", "a", "\n", "<", "|im_end|>", "think>"])).map(
+        "".join
+    )
+)
+def test_an_answer_has_one_thought_or_none(text: str) -> None:
+    control = ControlText(fake(["<|im_end|>"]), THINKS)
+    said = control.answer(text)
+    assert "<|im_end|>" not in said
+    tags = re.findall("</?think>", said)
+    assert tags in ([], ["<think>", "</think>"])
+    assert control.answer(said) == said
 
 
 def test_special_tokens_come_in_the_order_of_their_ids() -> None:

@@ -60,9 +60,23 @@ def test_a_folder_of_neither_kind_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a saved student"):
         teacher_from_checkpoint(str(tmp_path))
     assert is_native("OpenGVLab/InternVL3-8B-hf")
-    assert not is_native("./missing/folder")
     with pytest.raises(UserError, match="cannot load the teacher 'nobody/nothing'"):
         teacher_from_checkpoint("nobody/nothing")
+
+
+@pytest.mark.parametrize(
+    "name", ["./stuednt", "../stuednt", "runs/stuednt", "runs/taid/stuednt", "/nowhere/x", "~/nowhere"]
+)
+def test_a_mistyped_path_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for folder in ("here/student", "here/runs/student", "here/runs/taid/student", "student"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    for ask in (is_native, teacher_from_checkpoint):
+        with pytest.raises(UserError, match=f"no checkpoint at {re.escape(name)}: there is no such folder") as told:
+            ask(name)
+        assert ("did you mean 'student'" in str(told.value)) == name.endswith("stuednt")
+        assert ("For a hub id" in str(told.value)) == (name == "runs/stuednt")
+    assert is_native("nobody/student")
 
 
 def test_a_language_model_without_a_known_template_is_refused(tmp_path: Path, internvl: Path) -> None:

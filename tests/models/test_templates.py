@@ -10,7 +10,7 @@ from taid_vlm.models.chat_template import TEMPLATES, template_names
 from taid_vlm.models.control_text import ControlText, special_tokens
 from taid_vlm.models.processor import ImageTokens, Processor, Rendered, template_text
 from taid_vlm.models.vision_encoder import ImageInput
-from tests.models.template_forms import ANSWER_FORMS, END_OF_TURN, SAME_EACH_TURN
+from tests.models.template_forms import ANSWER_FORMS, END_OF_TURN, LAST_ALONE, SAME_EACH_TURN
 from tests.tiny.tokenizers import FAMILIES, WITH_A_SPACE, family_tokenizer
 
 NAMES = sorted(FAMILIES)
@@ -69,7 +69,7 @@ def answers(rendered: Rendered) -> list[list[int]]:
 
 def expected_words(made: Processor, name: str, answer: str, last: bool) -> str:
     """What the tokens of an answer read, by what is public of the family."""
-    text = ControlText(made.tokenizer, made.template).neutral(answer)
+    text = ControlText(made.tokenizer, made.template).answer(answer)
     text = ANSWER_FORMS[name](text, last) + END_OF_TURN[name]
     if FAMILIES[name][0] == "nfc":
         text = made.tokenizer.backend_tokenizer.normalizer.normalize_str(text)
@@ -81,8 +81,9 @@ def check_mask(name: str, turns: list[tuple[str, str]], system: str | None, trim
     runs = answers(made.render(conversation(turns, system)))
     decoded = [made.tokenizer.decode(run, skip_special_tokens=False) for run in runs]
     last = len(turns) - 1
-    assert decoded == [expected_words(made, name, answer, i == last) for i, (_, answer) in enumerate(turns)]
-    assert [run[-1] for run in runs] == [made.end_of_turn_id] * len(turns)
+    expected = [expected_words(made, name, answer, i == last) for i, (_, answer) in enumerate(turns)]
+    assert decoded == (expected[-1:] if name in LAST_ALONE else expected)
+    assert [run[-1] for run in runs] == [made.end_of_turn_id] * len(decoded)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,6 +134,8 @@ def test_special_tokens_are_those_of_the_template(name: str, turns: list[tuple[s
 @example(turns=[("a", "\n\n the"), ("\n", "  the")])
 def test_a_prompt_is_the_beginning_of_the_whole(name: str, turns: list[tuple[str, str]]) -> None:
     made = processor(name)
+    if name == "qwen3" and expected_words(made, name, turns[-1][1], True).startswith("<think>"):
+        return  # asked not to think, it would not say this
     whole = made.render(conversation(turns))
     prompt = made.render(conversation(turns)[:-1], add_generation_prompt=True)
     assert whole.ids[: len(prompt.ids)] == prompt.ids
@@ -151,6 +154,45 @@ def test_ids_and_mask_are_those_of_the_tokenizer_itself(name: str) -> None:
         messages, chat_template=made.template, return_dict=True, return_assistant_tokens_mask=True
     )
     assert made.render(messages) == Rendered(stock["input_ids"], [bool(flag) for flag in stock["assistant_masks"]])
+
+
+THOUGHTS = [
+    ("Hello", "<think>\nA greeting.\n</think>\n\nHi there"),
+    ("Who?", "<think>\nThey ask who I am.\n\nA model, then.\n</think>\n\nA model"),
+]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3_thinking"])
+def test_the_thought_of_an_answer_is_learnt_as_the_family_writes_it(name: str) -> None:
+    made = processor(name)
+    rendered = made.render(conversation(THOUGHTS))
+    assert made.tokenizer.decode(rendered.ids) == (
+        "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nHi there<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n"
+        f"<|im_start|>assistant\n{THOUGHTS[1][1]}<|im_end|>\n"
+    )
+    decoded = [made.tokenizer.decode(run) for run in answers(rendered)]
+    assert decoded[-1] == THOUGHTS[1][1] + "<|im_end|>"
+    assert decoded[:-1] == ([] if name in LAST_ALONE else ["Hi there<|im_end|>"])
+    # The tags are the model's own tokens.
+    assert made.tokenizer.convert_tokens_to_ids("<think>") == answers(rendered)[-1][0]
+
+
+def test_a_model_that_is_asked_to_think_says_its_empty_thought() -> None:
+    made = processor("qwen3_thinking")
+    whole = made.render(conversation([("Who?", "A model")]))
+    prompt = made.render(conversation([("Who?", "")])[:1], add_generation_prompt=True)
+    assert made.tokenizer.decode(prompt.ids).endswith("<|im_start|>assistant\n")
+    assert made.tokenizer.decode(whole.ids[len(prompt.ids) :]) == "<think>\n\n</think>\n\nA model<|im_end|>\n"
+    assert [made.tokenizer.decode(run) for run in answers(whole)] == ["<think>\n\n</think>\n\nA model<|im_end|>"]
+
+
+def test_other_templates_keep_thoughts_as_words_and_smollm3_behind_its_own() -> None:
+    made = processor("chatml")
+    (run,) = answers(made.render(conversation([THOUGHTS[0]])))
+    assert made.tokenizer.decode(run) == THOUGHTS[0][1] + "<|im_end|>"
+    made = processor("smollm3")
+    (run,) = answers(made.render(conversation([THOUGHTS[0]])))
+    assert made.tokenizer.decode(run) == THOUGHTS[0][1] + "<|im_end|>"
 
 
 def test_every_template_is_tested() -> None:

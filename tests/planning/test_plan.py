@@ -17,7 +17,8 @@ from taid_vlm.planning import Plan, make_plan, show
 from taid_vlm.planning import memory as planned_memory
 from taid_vlm.planning.cards import CARDS, verdicts
 from taid_vlm.recipe import Recipe
-from taid_vlm.training import features, teacher_cache
+from taid_vlm.training import features
+from taid_vlm.training.cache import fill as teacher_cache
 from tests.tiny.language_model import save_tiny_llama
 from tests.tiny.recipes import distil, tiny_recipe
 

@@ -58,6 +58,7 @@ def test_each_kind_of_bad_record_is_counted_with_an_example(recipe: Recipe, mixe
     for words in ("has no answer", "the limit data.max_length is 400", "not found", "image places", "to the teacher"):
         assert words in text
     assert found.warnings == (
+        "pictures are not found: their paths start at image_folder of the source, or at the folder of its file",
         "training would stop: 1 of 13 answers are not the same tokens for teacher and student (at most 1 % may differ)",
     )
 
@@ -194,6 +195,22 @@ def test_a_seed_draws_other_samples(recipe: Recipe) -> None:
     assert names(None) == records[:3]
     assert names(1) == names(1)
     assert len({tuple(names(seed)) for seed in range(5)}) > 1
+
+
+def test_held_out_records_are_shown_when_asked_for(recipe: Recipe, easy_vqa: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.validation is empty"):
+        make_preview(recipe, "tiny", split="validation")
+    held_out = [type(recipe.data.train[0])(kind="easy_vqa", path=str(easy_vqa), split="test")]
+    data = recipe.data.model_copy(update={"validation": held_out, "answers": "teacher"})
+    asked = recipe.model_copy(update={"data": data})
+    preview = make_preview(asked, "tiny", split="validation")
+    assert (preview.figures.records, preview.to_json()["split"]) == (8, "validation")
+    assert [sample.id for sample in preview.samples] == [r.id for r in read_records(held_out, 0)][:5]
+    assert preview.chosen == "the first of data.validation"
+    assert "all 8 records, held out (data.validation)" in page(preview)
+    # The teacher writes answers of training records alone.
+    assert preview.warnings == ()
+    assert any("data.answers is teacher" in warning for warning in make_preview(asked, "tiny").warnings)
 
 
 def test_the_json_holds_the_figures(recipe: Recipe) -> None:

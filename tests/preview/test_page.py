@@ -122,7 +122,7 @@ def test_any_text_gives_a_well_formed_page(texts: list[str]) -> None:
     piece = Piece(words, (1,), "text", True)
     sample = SampleView(name, True, [], 3, [SideView("student", [1], 1, [piece])])
     figures = Figures(1, 1, 1, 0, 0, 8, (Dropped(reason, 1, message),), (), ())
-    root = ET.fromstring(page(Preview(title, "", "", figures, [sample], (message,))))
+    root = ET.fromstring(page(Preview(title, "", "train", "", figures, [sample], (message,))))
     assert "".join(root.find("body/header/h1").itertext()) == f"Preview of {visible(title)}"  # type: ignore[union-attr]
     assert ["".join(mark.itertext()) for mark in root.iter("mark")][1:] == [visible(words)]
 

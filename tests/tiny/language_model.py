@@ -1,5 +1,6 @@
 """Language models of a few hundred kilobytes, with a byte-level tokenizer that knows ChatML."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,9 @@ def save_tiny_llama(folder: Path, **options: int) -> Path:
     return folder
 
 
-def save_chatty_llama(folder: Path) -> Path:
+def save_chatty_llama(folder: Path, seed: int = 4) -> Path:
     """Checkpoint whose weights are so large that its (meaningless) answers depend on all that came before."""
-    model = tiny_llama(seed=4, tied=False)
+    model = tiny_llama(seed=seed, tied=False)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2:
@@ -112,4 +113,12 @@ def save_chatty_llama(folder: Path) -> Path:
         model.lm_head.weight[: len(SPECIALS)] = 0  # words only
     model.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def end_at_the_limit(folder: Path, token: int) -> Path:
+    """Have a checkpoint end whatever it generates with this token at the limit, at the latest."""
+    file = folder / "generation_config.json"
+    options = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps({**options, "forced_eos_token_id": token}))
     return folder

@@ -24,6 +24,7 @@ FAMILIES: dict[str, tuple[str, list[str], str | None, str]] = {
     "qwen2": ("nfc", [*CHATML, "<|vision_start|>", "<|image_pad|>"], None, "<|im_end|>"),
     "qwen2_5": ("nfc", [*CHATML, "<|vision_start|>", "<|image_pad|>"], None, "<|im_end|>"),
     "qwen3": ("nfc", [*CHATML, "<|image_pad|>"], None, "<|im_end|>"),
+    "qwen3_thinking": ("nfc", [*CHATML, "<|image_pad|>"], None, "<|im_end|>"),
     "smollm3": ("words", ["<|begin_of_text|>", *CHATML], None, "<|im_end|>"),
     "llama3": (
         "words",
@@ -83,7 +84,7 @@ def family_tokenizer(template: str, *, trim_offsets: bool = False, extra: tuple[
         post.append(processors.TemplateProcessing(f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]))
     if post:
         tokenizer.post_processor = processors.Sequence(post)
-    if template == "qwen3":
+    if template in ("qwen3", "qwen3_thinking"):
         tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ("<think>", "</think>", "<tool_call>")])
     if template == "plain":  # GPT-NeoX has such tokens, and they are no special ones
         tokenizer.add_tokens([AddedToken(" " * count, normalized=True) for count in (4, 3, 2)])

@@ -22,6 +22,9 @@ from taid_vlm.training.distribution import Distribution
 def train_watched(folder: Path, name: str, strategy: str) -> Path:
     """Train, with the gradients of the first step in ``gradients.pt`` and each process's t in ``t-RANK.json``."""
     os.environ |= {"ACCELERATE_USE_FSDP": str(strategy == "fsdp2").lower(), "FSDP_VERSION": "2"}
+    os.environ |= {"ACCELERATE_USE_DEEPSPEED": str(strategy.startswith("zero")).lower()}
+    if strategy.startswith("zero"):
+        os.environ |= deepspeed_settings(strategy, folder)
     run_dir = folder / f"{strategy}-{os.environ.get('WORLD_SIZE', '1')}-{name}"
     path: list[float] = []
     clip = Distribution.clip
@@ -29,7 +32,7 @@ def train_watched(folder: Path, name: str, strategy: str) -> Path:
     def watched(self: Distribution, parameters: Any, max_norm: float) -> float:
         parameters = list(parameters)
         if not path:
-            gradients = self.whole([parameter.grad for parameter in parameters])
+            gradients = [gradient_of(self, parameter) for parameter in parameters]
             if self.main:
                 torch.save([gradient.clone() for gradient in gradients], run_dir / "gradients.pt")
         path.append(runs[-1].setup.clock.t)
@@ -50,6 +53,25 @@ def train_watched(folder: Path, name: str, strategy: str) -> Path:
         Distribution.clip, loop._Run.__init__ = clip, start  # type: ignore[method-assign]
     (run_dir / f"t-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(path))
     return run_dir
+
+
+def gradient_of(distribution: Distribution, parameter: torch.nn.Parameter) -> Any:
+    """The whole gradient of a parameter."""
+    if not distribution.strategy.startswith("zero"):
+        return distribution.whole(parameter.grad)
+    from deepspeed.utils import safe_get_full_grad
+
+    return safe_get_full_grad(parameter).cpu()
+
+
+def deepspeed_settings(strategy: str, folder: Path) -> dict[str, str]:
+    """Of accelerate, with shards also of parameters as small as the tests' are, which DeepSpeed would keep whole."""
+    config = {
+        "zero_optimization": {"stage": int(strategy[-1]), "stage3_param_persistence_threshold": 0},
+        "train_micro_batch_size_per_gpu": "auto",
+    }
+    (folder / f"{strategy}.json").write_text(json.dumps(config))
+    return {"ACCELERATE_DEEPSPEED_CONFIG_FILE": str(folder / f"{strategy}.json")}
 
 
 if __name__ == "__main__":

@@ -44,12 +44,14 @@ def test_going_on_equals_never_having_stopped(tmp_path: Path, alone: Distributio
     torch.manual_seed(1)
     whole = parts()
     work(whole, steps=3)
-    save_checkpoint(tmp_path, whole, Progress(step=3, dropped=2, log_bytes=7), keep_last=2, distribution=alone)
+    save_checkpoint(
+        tmp_path, whole, Progress(step=3, dropped={"other": 2}, log_bytes=7), keep_last=2, distribution=alone
+    )
     work(whole, steps=3)
     torch.manual_seed(999)
     again = parts(seed=5)
     (saved,) = complete_checkpoints(tmp_path)
-    assert load_checkpoint(saved, again, alone) == Progress(step=3, dropped=2, log_bytes=7)
+    assert load_checkpoint(saved, again, alone) == Progress(step=3, dropped={"other": 2}, log_bytes=7)
     work(again, steps=3)
     for name, tensor in trained_state(whole.student).items():
         assert torch.equal(tensor, trained_state(again.student)[name]), name

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ RUNS = {
     2: ["ddp/four", "ddp/two", "fsdp2/four", "fsdp2/two"],
     4: ["ddp/two", "fsdp2/two", "fsdp2/one"],
 }
+ZERO = ["zero2/four", "zero2/two", "zero3/four", "zero3/two"]
 
 
 def launch(folder: Path, processes: int, *asked: str) -> None:
@@ -100,3 +102,12 @@ def test_processes(runs: Path, processes: int) -> None:
     for asked in RUNS[processes]:
         strategy, name = asked.split("/")
         assert_same(runs / "single-1-whole", runs / f"{strategy}-{processes}-{name}", processes)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+def test_processes_of_deepspeed(runs: Path) -> None:
+    launch(runs, 2, *ZERO)
+    for asked in ZERO:
+        strategy, name = asked.split("/")
+        assert_same(runs / "single-1-whole", runs / f"{strategy}-2-{name}", 2)

@@ -118,7 +118,9 @@ def test_a_broken_picture_is_refused_or_skipped_and_counted(
     skip = {**data, "on_bad_sample": "skip"}
     train(tiny_recipe(language_model, root, data=skip, training=training), tmp_path / "skip")
     if cached:
-        assert "samples are skipped; the first: picture cannot be read" in capfd.readouterr().out
+        out = capfd.readouterr().out
+        assert "samples are skipped; the first: picture cannot be read" in out
+        assert "pictures, by reason: 1 broken picture" in out
     assert all(row["loss"] > 0 for row in logged_steps(tmp_path / "skip"))
     if not cached:
         assert logged_steps(tmp_path / "skip")[-1]["dropped"] == 3

@@ -11,6 +11,7 @@ from PIL import Image
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import Record
+from taid_vlm.models.generate import Answer
 from taid_vlm.models.specs import LanguageModelSpec
 from taid_vlm.models.teacher import Teacher, teacher_from_checkpoint, teacher_from_language_model
 from taid_vlm.recipe import Recipe
@@ -18,14 +19,27 @@ from taid_vlm.recipe.schema import DataSpec
 from taid_vlm.training import train, written_answers
 from taid_vlm.training.setup import prepare
 from taid_vlm.training.written_answers import WrittenAnswers
-from tests.tiny.language_model import save_chatty_llama
-from tests.tiny.native import MAKERS, save_native
+from tests.tiny.language_model import SPECIALS, end_at_the_limit, save_chatty_llama
+from tests.tiny.native import MAKERS, TURN, save_native
+from tests.tiny.native import SPECIALS as NATIVE_SPECIALS
 from tests.tiny.recipes import logged_steps, tiny_recipe
 
 
 @pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Never ends an answer."""
+    return save_chatty_llama(tmp_path_factory.mktemp("endless") / "llama", seed=5)
+
+
+@pytest.fixture(scope="module")
 def chatty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_chatty_llama(tmp_path_factory.mktemp("chatty") / "llama")
+    """Ends each answer at the limit."""
+    folder = save_chatty_llama(tmp_path_factory.mktemp("chatty") / "llama")
+    return end_at_the_limit(folder, SPECIALS.index("<|im_end|>"))
+
+
+def written(teacher: Teacher, most: int = 4, precision: str = "fp32", max_length: int = 512) -> WrittenAnswers:
+    return WrittenAnswers(teacher, most, precision, max_length)
 
 
 def teacher_of(folder: Path) -> Teacher:
@@ -63,13 +77,40 @@ def test_last_answers_are_the_teachers_own(chatty: Path) -> None:
     records = questions(3)
     turns = [*records[0].messages, {"role": "user", "content": "and?"}, {"role": "assistant", "content": "gold"}]
     records.append(Record("turns", turns))
-    answered, left_out = WrittenAnswers(teacher, 5, "fp32").replaced(records)
-    assert left_out == 0
-    for record, own in zip(answered, records, strict=True):
+    answered = written(teacher, 5).replaced(records)
+    assert (answered.left_out, answered.kept, answered.told()) == ({}, 0, [])
+    for record, own in zip(answered.records, records, strict=True):
         (expected,) = teacher.answers([own.messages[:-1]], [[]], 5)
-        assert record.messages == [*own.messages[:-1], {"role": "assistant", "content": expected}]
-        assert expected not in ("", "gold")
-    assert len(set(said(answered))) > 1
+        assert expected.ended
+        assert record.messages == [*own.messages[:-1], {"role": "assistant", "content": expected.text}]
+        assert expected.text not in ("", "gold")
+    assert len(set(said(answered.records))) > 1
+
+
+def test_an_answer_that_does_not_end_is_left_out_and_counted(chatty: Path, endless: Path) -> None:
+    teacher = teacher_of(endless)
+    (answer,) = teacher.answers([questions(1)[0].messages[:-1]], [[]], 4)
+    assert answer.text
+    assert not answer.ended
+    for _ in range(2):  # written, and read
+        answered = written(teacher).replaced(questions(3))
+        assert (answered.records, answered.left_out) == ([], {"cut": 3})
+    assert answered.told() == [
+        "3 of 3 samples are left out: the teacher's answer is longer than data.answer_tokens; raise it to keep them"
+    ]
+    assert len(written(teacher_of(chatty)).replaced(questions(3)).records) == 3
+
+
+def test_records_that_do_not_end_with_an_answer_keep_those_they_have(chatty: Path) -> None:
+    asked = questions(1)[0]
+    open_end = Record("open", [*asked.messages, {"role": "user", "content": "and?"}])
+    twice = Record("twice", [*asked.messages, {"role": "assistant", "content": "more gold"}])
+    text, broken = Record("text", [], text="a document"), Record("broken", asked.messages[:1])
+    answered = written(teacher_of(chatty)).replaced([open_end, asked, twice, text, broken])
+    assert [answered.records[i] for i in (0, 2, 3, 4)] == [open_end, twice, text, broken]
+    assert said(answered.records[1:2]) != ["gold"]
+    assert answered.kept == 2
+    assert answered.told() == ["2 of 5 samples keep their own answers: they do not end with one to a question"]
 
 
 def test_a_killed_run_goes_on_at_its_shard(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,27 +120,34 @@ def test_a_killed_run_goes_on_at_its_shard(chatty: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patched:
         asked = counted(teacher, patched, fail_at=3)
         with pytest.raises(KeyboardInterrupt):
-            WrittenAnswers(teacher, 4, "fp32").replaced(questions(10))
+            written(teacher, 4).replaced(questions(10))
         assert asked == [2, 2, 2]
-    folder = WrittenAnswers(teacher, 4, "fp32").folder
+    folder = written(teacher, 4).folder
     assert len(list(folder.iterdir())) == 1
     asked = counted(teacher, monkeypatch)
-    resumed, _ = WrittenAnswers(teacher, 4, "fp32").replaced(questions(10))
+    resumed = written(teacher, 4).replaced(questions(10)).records
     assert sum(asked) == 6
-    again, _ = WrittenAnswers(teacher, 4, "fp32").replaced(questions(10))
+    again = written(teacher, 4).replaced(questions(10)).records
     assert sum(asked) == 6
     assert said(again) == said(resumed)
-    assert said(resumed) == teacher.answers([r.messages[:-1] for r in questions(10)], [[]] * 10, 4)
+    alone = teacher.answers([r.messages[:-1] for r in questions(10)], [[]] * 10, 4)
+    assert said(resumed) == [answer.text for answer in alone]
 
 
 def test_what_decides_an_answer_decides_its_place(chatty: Path, language_model: Path) -> None:
     teacher, other = teacher_of(chatty), teacher_of(language_model)
-    variants = [(teacher, 4, "fp32"), (teacher, 5, "fp32"), (teacher, 4, "bf16"), (other, 4, "fp32")]
-    assert len({WrittenAnswers(*variant).folder for variant in variants}) == 4
+    variants: list[tuple[Teacher, int, str, int]] = [
+        (teacher, 4, "fp32", 64),
+        (teacher, 5, "fp32", 64),
+        (teacher, 4, "bf16", 64),
+        (teacher, 4, "fp32", 65),
+        (other, 4, "fp32", 64),
+    ]
+    assert len({WrittenAnswers(*variant).folder for variant in variants}) == 5
 
 
 def test_a_damaged_shard_is_named(chatty: Path) -> None:
-    answers = WrittenAnswers(teacher_of(chatty), 4, "fp32")
+    answers = written(teacher_of(chatty), 4)
     answers.replaced(questions(2))
     (shard,) = answers.folder.iterdir()
     shard.write_text(json.dumps({}))
@@ -112,14 +160,17 @@ def test_records_without_a_question_stay_and_the_wordless_teacher_is_counted(
 ) -> None:
     text = Record("text", [], text="a document")
     missing = Record("missing", [{"role": "user", "content": [{"type": "image"}]}, questions(1)[0].messages[1]])
-    monkeypatch.setattr(Teacher, "answers", lambda self, conversations, images, most: [""] * len(conversations))
-    answered, left_out = WrittenAnswers(teacher_of(chatty), 4, "fp32").replaced([text, missing, *questions(2)])
-    assert answered == [text, missing]
-    assert left_out == 2
+    nothing = Answer("", ended=True)
+    monkeypatch.setattr(Teacher, "answers", lambda self, conversations, images, most: [nothing] * len(conversations))
+    answered = written(teacher_of(chatty), 4).replaced([text, missing, *questions(2)])
+    assert answered.records == [text, missing]
+    assert (answered.left_out, answered.kept) == ({"no words": 2}, 0)
+    assert answered.told() == ["2 of 4 samples are left out: the teacher has no answer"]
 
 
 def test_a_picture_that_the_teacher_does_not_take_leaves_its_sample_out(tmp_path: Path) -> None:
-    teacher = teacher_from_checkpoint(str(save_native(tmp_path / "qwen", "qwen2_vl")))
+    folder = end_at_the_limit(save_native(tmp_path / "qwen", "qwen2_vl"), NATIVE_SPECIALS.index(TURN))
+    teacher = teacher_from_checkpoint(str(folder))
     records = []
     for name, size in (("thin", (4, 1200)), ("good", (30, 20))):
         Image.new("RGB", size, "red").save(tmp_path / f"{name}.png")
@@ -127,10 +178,10 @@ def test_a_picture_that_the_teacher_does_not_take_leaves_its_sample_out(tmp_path
         records.append(Record(name, look, (tmp_path / f"{name}.png",)))
     (tmp_path / "broken.png").write_bytes(b"no picture")
     records.append(Record("broken", records[0].messages, (tmp_path / "broken.png",)))
-    answered, left_out = WrittenAnswers(teacher, 4, "fp32").replaced(records)
-    assert [record.id for record in answered] == ["good", "broken"]
-    assert answered[1] == records[2]
-    assert left_out == 1
+    answered = written(teacher, 4).replaced(records)
+    assert [record.id for record in answered.records] == ["good", "broken"]
+    assert answered.records[1] == records[2]
+    assert (answered.left_out, answered.kept) == ({"picture": 1}, 0)
 
 
 @pytest.mark.parametrize("family", MAKERS)
@@ -156,7 +207,7 @@ def distil(language_model: Path, easy_vqa: Path, folder: Path, **changes: Any) -
 def test_a_teacher_with_another_tokenizer_teaches_by_its_words(
     tmp_path: Path, language_model: Path, easy_vqa: Path
 ) -> None:
-    folder = save_native(tmp_path / "teacher", "internvl")
+    folder = end_at_the_limit(save_native(tmp_path / "teacher", "internvl"), NATIVE_SPECIALS.index(TURN))
     recipe = distil(language_model, easy_vqa, folder)
     setup = prepare(recipe, Accelerator(cpu=True), None, "fp32", lambda text: None)
     assert setup.teacher is None
@@ -167,6 +218,16 @@ def test_a_teacher_with_another_tokenizer_teaches_by_its_words(
     assert len(logged_steps(tmp_path / "run")) == 2
     with pytest.raises(UserError, match=r"Two ways out: a student .* teacher's tokenizer, or .*data.answers: teacher"):
         train(distil(language_model, easy_vqa, folder, loss={"name": "kl"}), tmp_path / "kl")
+
+
+def test_a_run_whose_answers_are_all_cut_says_what_to_raise(
+    tmp_path: Path, language_model: Path, easy_vqa: Path
+) -> None:
+    folder = save_native(tmp_path / "teacher", "internvl")
+    told: list[str] = []
+    with pytest.raises(UserError, match=r"where answers are cut raise data\.answer_tokens"):
+        prepare(distil(language_model, easy_vqa, folder), Accelerator(cpu=True), None, "fp32", told.append)
+    assert told[-1].startswith("24 of 24 samples are left out: the teacher's answer is longer than data.answer_tokens")
 
 
 def test_a_recipe_without_a_teacher_is_refused(language_model: Path, easy_vqa: Path) -> None:
@@ -183,21 +244,21 @@ def test_no_gradient_is_kept(chatty: Path) -> None:
 def test_a_question_beyond_the_limit_has_no_answer(chatty: Path) -> None:
     short, long = questions(2)
     long = Record("long", [{"role": "user", "content": "word " * 500}, long.messages[1]])
-    answered, left_out = WrittenAnswers(teacher_of(chatty), 4, "fp32", max_length=64).replaced([short, long])
-    assert [record.id for record in answered] == [short.id]
-    assert left_out == 1
+    answered = written(teacher_of(chatty), max_length=64).replaced([short, long])
+    assert [record.id for record in answered.records] == [short.id]
+    assert answered.left_out == {"long question": 1}
 
 
 def test_processes_share_the_writing(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = teacher_of(chatty)
-    alone, _ = WrittenAnswers(teacher, 6, "fp32").replaced(questions(12))
+    alone = written(teacher, 6).replaced(questions(12)).records
     teacher.fingerprint += " of another run"
     asked = counted(teacher, monkeypatch)
 
     def the_other() -> None:  # writes its part while this one waits
-        WrittenAnswers(teacher, 6, "fp32").replaced(questions(12), share=(1, 2))
+        written(teacher, 6).replaced(questions(12), share=(1, 2))
 
-    together, _ = WrittenAnswers(teacher, 6, "fp32").replaced(questions(12), share=(0, 2), wait=the_other)
+    together = written(teacher, 6).replaced(questions(12), share=(0, 2), wait=the_other).records
     assert sum(asked) == 12
     assert len(asked) >= 2
     assert said(together) == said(alone)

@@ -1,7 +1,8 @@
-"""Metrics by name: from all scored answers of a task to one figure with its 95 % interval."""
+"""Metrics by name: from all scored answers of a task to one figure, or several, with 95 % intervals."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from taid_vlm.common.registry import Registry
 from taid_vlm_eval.metrics.intervals import bootstrap_interval, wilson_interval
@@ -9,42 +10,61 @@ from taid_vlm_eval.metrics.intervals import bootstrap_interval, wilson_interval
 
 @dataclass(frozen=True)
 class Scored:
-    """One item after scoring; answer and truth are kept for metrics that look at the whole set (CIDEr, say)."""
+    """One item after scoring; answer and truth are kept for metrics that look at the whole set (CIDEr, say).
+
+    ``reading`` is what the scorer took the answer to say; ``facts`` what the data says of the item (its category, its
+    figure, the question it is a rotation of).
+    """
 
     id: str
     cluster: str
     answer: str
     truth: str | list[str]
     value: float
+    reading: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and the bounds of its 95 % interval, all in the unit of the metric."""
+    """A figure and the bounds of its 95 % interval, all in the unit of the metric.
+
+    Attributes:
+        named: further figures of the same metric, by name: categories, parts, counts.
+        top: the largest value possible (1 for shares; MME counts points).
+    """
 
     value: float
     low: float
     high: float
+    named: Mapping[str, "Estimate"] = field(default_factory=dict)
+    top: float = 1.0
 
 
 Metric = Callable[[Sequence[Scored], int], Estimate]
 METRICS: Registry[Metric] = Registry("metric")
 
 
+def interval_without_spread(mean: float, distinct: int) -> tuple[float, float]:
+    """Wilson's interval with ``distinct`` clusters as trials, for when resampling cannot see any spread.
+
+    It is a safe one: no variable in [0, 1] varies more than a yes-or-no one of the same mean.
+    """
+    # Rounding may carry a mean of ones past one.
+    return wilson_interval(min(max(mean, 0.0), 1.0) * distinct, distinct)
+
+
 def mean_of_unit_scores(scored: Sequence[Scored], seed: int) -> Estimate:
     """Mean of scores in [0, 1] with a bootstrap interval over clusters.
 
-    Where resampling cannot see any spread (one cluster, or equal means in all clusters), the interval is Wilson's with
-    the clusters as trials. It is a safe one: no variable in [0, 1] varies more than a yes-or-no one of the same mean.
+    Where resampling cannot see any spread (one cluster, or equal means in all clusters), the interval is Wilson's.
     """
     values = [one.value for one in scored]
     clusters = [one.cluster for one in scored]
     mean = sum(values) / len(values)
     low, high = bootstrap_interval(values, clusters, seed=seed)
     if high - low < 1e-9:
-        distinct = len(set(clusters))
-        # Rounding may carry a mean of ones past one.
-        low, high = wilson_interval(min(max(mean, 0.0), 1.0) * distinct, distinct)
+        low, high = interval_without_spread(mean, len(set(clusters)))
     return Estimate(mean, low, high)
 
 

@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
+from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth
+
 Match = Literal["strict", "lenient", "none", "empty"]
 
 _INTRODUCTION = re.compile(r"^(?:(?:the )?(?:final )?answer(?: is\b:?|:)|(?:it is|it's)\b)\s*")
@@ -31,7 +33,8 @@ def normalise(text: str) -> str:
     return text
 
 
-def _unwrap(answer: str) -> str:
+def unwrap(answer: str) -> str:
+    """The normalised first line of an answer without an introduction and the marks around it."""
     lines = answer.strip().splitlines()
     text = normalise(lines[0]) if lines else ""
     # An introduction may stand inside the wrapping ("**Answer: red**") or outside ("Answer: **red**").
@@ -55,10 +58,18 @@ def match_kind(answer: str, truth: str | Sequence[str]) -> Match:
         return "empty"
     if text in truths:
         return "strict"
-    lenient = _unwrap(answer)
+    lenient = unwrap(answer)
     return "lenient" if lenient and lenient in truths else "none"
 
 
 def exact_match(answer: str, truth: str | Sequence[str]) -> float:
     """1.0 when the answer matches strictly or leniently, else 0.0 (see the module for both)."""
     return 1.0 if match_kind(answer, truth) in ("strict", "lenient") else 0.0
+
+
+def _score(answer: str, truth: Truth) -> Score:
+    how = match_kind(answer, truth)
+    return Score(1.0 if how in ("strict", "lenient") else 0.0, how, answer.strip() or None)
+
+
+SCORERS.register("exact_match")(Scorer(_score, readings=("strict", "lenient", "none", "empty"), closed=True))

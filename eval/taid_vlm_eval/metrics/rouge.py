@@ -8,6 +8,8 @@ letters or digits (Japanese, say) therefore has no words and scores 0: do not us
 import re
 from collections.abc import Sequence
 
+from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth
+
 _WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -43,3 +45,10 @@ def rouge_l(answer: str, truth: str | Sequence[str]) -> float:
         return 0.0
     precision, recall = common / len(given), common / len(wanted)
     return 2 * precision * recall / (precision + recall)
+
+
+def _score(answer: str, truth: Truth) -> Score:
+    return Score(rouge_l(answer, truth), "words" if words(answer) else "empty")
+
+
+SCORERS.register("rouge_l")(Scorer(_score, readings=("words", "empty"), closed=False))

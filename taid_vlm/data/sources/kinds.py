@@ -6,7 +6,8 @@ from dataclasses import replace
 from taid_vlm.common.errors import UserError
 from taid_vlm.data.record import Record
 from taid_vlm.data.sources.conversation import Format, records_of
-from taid_vlm.data.sources.files import FILES, csv_rows, json_rows, jsonl_rows
+from taid_vlm.data.sources.csv_file import csv_rows
+from taid_vlm.data.sources.files import FILES, json_rows, jsonl_rows
 from taid_vlm.data.sources.layout import Layout, layout_of
 from taid_vlm.data.sources.mixing import SOURCES
 from taid_vlm.data.sources.rows import Row, local_path

@@ -1,8 +1,10 @@
 """From what data sets put into a picture column to pictures."""
 
+import base64
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, unquote_to_bytes
 
 from PIL import Image
 
@@ -10,7 +12,7 @@ from taid_vlm.data.pictures import Picture, PictureBytes, PictureInArchive, Pict
 from taid_vlm.data.record import BadSampleError
 from taid_vlm.data.sources.rows import shown
 
-URL = re.compile(r"^(data:|[A-Za-z][A-Za-z0-9+.-]*://)")
+URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def pictures_of(cell: Any, folder: Path, place: str) -> tuple[Picture, ...]:
@@ -20,7 +22,7 @@ def pictures_of(cell: Any, folder: Path, place: str) -> tuple[Picture, ...]:
         folder: where relative paths start.
 
     Raises:
-        BadSampleError: anything else; URLs are not fetched.
+        BadSampleError: anything else; URLs are not fetched. ``data:`` and ``file:`` need not be.
     """
     if cell is None or cell == "":
         return ()
@@ -33,7 +35,7 @@ def _picture(one: Any, folder: Path, place: str) -> Picture:
     if isinstance(one, dict) and (one.get("bytes") is not None or one.get("path") is not None):
         one = one["bytes"] if one.get("bytes") is not None else one["path"]
     if isinstance(one, str):
-        return _path(one, folder, place)
+        return _decoded(one, place) if one[:5].lower() == "data:" else _path(one, folder, place)
     if isinstance(one, bytes):
         return PictureBytes(one, place)
     if isinstance(one, Image.Image):
@@ -44,6 +46,8 @@ def _picture(one: Any, folder: Path, place: str) -> Picture:
 
 
 def _path(name: str, folder: Path, place: str) -> Path:
+    if name.startswith("file:///"):
+        name = unquote(name.removeprefix("file://"))
     if URL.match(name):
         raise BadSampleError(
             f"{place} is a URL: {shown(name)}; pictures are not fetched in training, for what an address gives changes. "
@@ -53,3 +57,17 @@ def _path(name: str, folder: Path, place: str) -> Path:
     if not name or "\0" in name:
         raise BadSampleError(f"{place} has no usable path: {shown(name)}", "wrong type")
     return folder / name
+
+
+def _decoded(url: str, place: str) -> PictureBytes:
+    """The content of a ``data:`` URL (RFC 2397), which is judged when it is opened."""
+    about, comma, content = url.partition(",")
+    try:
+        if not comma:
+            raise ValueError("no comma before its content")
+        data = unquote_to_bytes(content)
+        if about.lower().endswith(";base64"):
+            data = base64.b64decode(b"".join(data.split()), validate=True)
+    except ValueError as error:
+        raise BadSampleError(f"{place} is a broken data: URL ({error}): {shown(url)}", "broken picture") from error
+    return PictureBytes(data, place)

@@ -46,6 +46,21 @@ def picture_folder(source: DataSource, beside: Path) -> Path:
     return folder
 
 
+def named_file(source: DataSource, suffix: str, holds: str) -> Path:
+    """The file of a source; of a folder ``<folder>/<split><suffix>``.
+
+    Raises:
+        UserError: it is not there; with what it should hold, and what is beside it.
+    """
+    path = local_path(source)
+    file = path / f"{source.split}{suffix}" if path.is_dir() else path
+    if not file.is_file():
+        there = ", ".join(sorted(one.name for one in file.parent.glob(f"*{suffix}"))[:8])
+        beside = f"; beside it are {there}" if there else ""
+        raise UserError(f"data file not found: {file}; expected {holds}{beside}")
+    return file
+
+
 def names(keys: Iterable[Any], most: int = 20) -> list[str]:
     """Some keys as they can be told, in their order."""
     return [str(key)[:40] for key in islice(keys, most)]

@@ -33,7 +33,7 @@ def parquet_rows(source: DataSource, layout: Layout) -> Iterator[Row]:
     """
     path = local_path(source)
     if path.is_dir():
-        files = sorted(map(str, path.rglob(f"{source.split}*.parquet")))
+        files = _of_split(path, source.split)
         there = ", ".join(sorted(file.name for file in path.rglob("*.parquet"))[:8])
     else:
         files = sorted(name for pattern in expand(str(path)) for name in glob(pattern))
@@ -47,6 +47,24 @@ def parquet_rows(source: DataSource, layout: Layout) -> Iterator[Row]:
         table = _loaded(source, "parquet", data_files={"rows": some}, split="rows", cache_dir=_own_cache())
         place = f"{some[0] if len(some) == 1 else folder} split {source.split}"
         yield from _table_rows(_mapped(table, [some]), source, layout, folder, place)
+
+
+def _of_split(folder: Path, split: str) -> list[str]:
+    """The files of a folder and its folders that belong to a split: its name alone or with a number, or else all that begin with it.
+
+    Raises:
+        UserError: these are of several splits, such as train_sft and train_gen.
+    """
+    files = sorted(folder.rglob(f"{split}*.parquet"))
+    stems = {file: re.sub(r"[-_.]*\d.*$", "", file.stem) for file in files}
+    exact = [file for file in files if stems[file] == split]
+    others = sorted(set(stems.values()))
+    if not exact and len(others) > 1:
+        raise UserError(
+            f"the files of {folder} that begin with {split!r} are of several splits: {', '.join(others)}; set split to one of them, or give "
+            f"a pattern of files as path"
+        )
+    return list(map(str, exact or files))
 
 
 def huggingface_rows(source: DataSource, layout: Layout) -> Iterator[Row]:
@@ -92,10 +110,14 @@ def _loaded(source: DataSource, *arguments: Any, **options: Any) -> Any:
         kept = {} if options.get("streaming") else {"keep_in_memory": False}
         return load_dataset(*arguments, **options, **kept)
     except Exception as error:  # the library, its readers and its downloads raise many types
-        why = str(error).splitlines() or [type(error).__name__]
+        why = " ".join(str(error).splitlines()[:2]) or type(error).__name__
+        folder = local_path(source) / (source.config or "")
+        hint = (
+            f"; {folder} is a folder, give it as path and leave config out" if source.config and folder.is_dir() else ""
+        )
         cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
         raise UserError(
-            f"cannot load the data set {source.path}, split {source.split!r}: {why[0]}{cause}; check path, split and config"
+            f"cannot load the data set {source.path}, split {source.split!r}: {why[:400]}{cause}; check path, split and config{hint}"
         ) from error
 
 
@@ -187,4 +209,6 @@ def _streamed_rows(source: DataSource, layout: Layout, path: str) -> Iterator[Ro
     folder = picture_folder(source, Path(path))
     assert source.limit is not None
     for number, cells in enumerate(stream.take(source.limit)):
+        if number == 0 and stream.column_names is None:  # they are known from a row alone
+            layout.check(cells, source.path)
         yield Row(f"{_place(source)} row {number}", cells, folder)

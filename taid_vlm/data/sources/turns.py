@@ -5,13 +5,23 @@ from typing import Any
 
 from taid_vlm.common.errors import did_you_mean
 from taid_vlm.data.record import BadSampleError
+from taid_vlm.data.sources.parts import IMAGE, Message, part_of
 from taid_vlm.data.sources.rows import names, shown
 
 ROLES = ("system", "user", "assistant")
 # What LLaVA's files, and those made after them, call the two.
 OTHER_NAMES = {"human": "user", "gpt": "assistant"}
-IMAGE = {"type": "image"}
-Message = dict[str, Any]
+# Roles of tool calling, by the names that OpenAI, Llama and ShareGPT have for them.
+TOOLS = (
+    "tool",
+    "function",
+    "ipython",
+    "observation",
+    "function_call",
+    "function_response",
+    "tool_call",
+    "tool_response",
+)
 
 
 def messages_of(turns: Any, place: str) -> list[Message]:
@@ -125,30 +135,25 @@ def _message(turn: Any, place: str) -> Message:
         keys = ", ".join(names(turn)) or "nothing"
         raise BadSampleError(f"{place}: a message has {keys}; expected {expected}", "wrong roles")
     role = OTHER_NAMES.get(role, role) if isinstance(role, str) else role
+    if role in TOOLS or turn.get("tool_calls"):
+        raise BadSampleError(
+            f"{place}: {f'a message has the role {role}' if role in TOOLS else 'a message calls a tool'}; calling tools cannot be "
+            f"taught here: take such conversations out of the set, or set data.on_bad_sample: skip",
+            "wrong roles",
+        )
     if role not in ROLES:
         near = did_you_mean(role, ROLES) if isinstance(role, str) and len(role) < 40 else f"known: {', '.join(ROLES)}"
         raise BadSampleError(f"{place}: unknown role {shown(role)}: {near}", "wrong roles")
     return {"role": role, "content": _content(turn[content_key], role, place)}
 
 
-def _content(content: Any, role: str, place: str) -> str | list[dict[str, str]]:
+def _content(content: Any, role: str, place: str) -> str | list[dict[str, Any]]:
     if not isinstance(content, list):
         return clean_text(content, place)
-    parts = [_part(part, place) for part in content]
+    parts = [part_of(part, place) for part in content]
+    parts = [{**part, "text": clean_text(part["text"], place)} if part["type"] == "text" else part for part in parts]
     if all(part["type"] == "text" for part in parts):
         return "".join(part["text"] for part in parts)
     if role != "user":
         raise BadSampleError(f"{place}: the {role} has a picture; only the user shows pictures", "wrong roles")
     return parts
-
-
-def _part(part: Any, place: str) -> dict[str, str]:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "image":
-        return dict(IMAGE)
-    if kind == "text" and isinstance(part.get("text"), str):
-        return {"type": "text", "text": clean_text(part["text"], place)}
-    raise BadSampleError(
-        f'{place}: a part of a message is {shown(part)}; expected {{"type": "image"}} or {{"type": "text", "text": ...}}',
-        "wrong type",
-    )

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from taid_vlm.models.generate import left_padded, words_of
+from taid_vlm.models.generate import Answer, answers_of, left_padded
 from taid_vlm.models.native.model import NativeModel
 from taid_vlm.models.native.processor import NativeProcessor
 
@@ -17,8 +17,8 @@ def native_answers(
     conversations: list[list[dict[str, Any]]],
     images: list[list[Image.Image]],
     max_new_tokens: int,
-) -> list[str]:
-    """Greedy continuation of each conversation, up to its end-of-turn token.
+) -> list[Answer]:
+    """Greedy continuation of each conversation, up to its end-of-turn token, and whether that came.
 
     Args:
         conversations: messages that end with a user's turn.
@@ -31,6 +31,6 @@ def native_answers(
     ]
     end = processor.end_of_turn_id
     inputs = processor.inputs(*left_padded(prompts, end), torch.zeros(0, dtype=torch.long), images)
-    ends = list(dict.fromkeys([end, processor.tokenizer.eos_token_id]))
+    ends = [one for one in dict.fromkeys([end, processor.tokenizer.eos_token_id]) if one is not None]
     out = model.generate(inputs.to(model.head.weight.device), max_new_tokens, ends)
-    return words_of(out, processor.tokenizer)
+    return answers_of(out, processor.tokenizer, ends)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from taid_vlm.common.errors import UserError
+from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm.models.chat_template import template_text
 from taid_vlm.models.native.families import FAMILIES
 from taid_vlm.models.native.model import NativeModel
@@ -14,11 +14,32 @@ from taid_vlm.models.native.processor import NativeProcessor, check_template
 
 
 def is_native(source: str) -> bool:
-    """Whether a checkpoint is for transformers to open: a folder with config.json, or a hub id."""
+    """Whether a checkpoint is for transformers to open: a folder with config.json, or a hub id.
+
+    Raises:
+        UserError: a path at which there is no folder.
+    """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return (folder / "config.json").is_file() and not (folder / "student.json").is_file()
-    return not source.startswith((".", "/", "~")) and source.count("/") == 1
+    if _is_path(source):
+        raise UserError(_missing(source, folder))
+    return source.count("/") == 1
+
+
+def _is_path(source: str) -> bool:
+    """Whether a name can be no hub id (owner/name), or is meant for a path: a folder that is there begins it."""
+    return source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source.split("/")[0]).is_dir()
+
+
+def _missing(source: str, folder: Path) -> str:
+    beside = sorted(one.name for one in folder.parent.iterdir() if one.is_dir()) if folder.parent.is_dir() else []
+    near = did_you_mean(folder.name, beside)
+    known = f"; in {folder.parent}: {near}" if beside and (near.startswith("did") or len(beside) <= 8) else ""
+    hub = ""
+    if source.count("/") == 1 and not source.startswith((".", "/", "~")):
+        hub = f". For a hub id of this name run where no folder {folder.parent} is"
+    return f"no checkpoint at {source}: there is no such folder{known}{hub}"
 
 
 def open_native(

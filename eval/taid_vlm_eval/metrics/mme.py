@@ -1,0 +1,60 @@
+"""MME's points: accuracy and accuracy+ of each task, added up (Fu et al., arXiv:2306.13394)."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.categories import category_masks
+from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, ratio, with_named
+from taid_vlm_eval.metrics.groups import group_columns, join_clusters
+
+# 2000 and 800 points
+PERCEPTION = ("existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR")
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+
+
+def _points_of(tasks: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
+    """100 times accuracy + accuracy+, summed over tasks; task t has its four columns from 4 t on."""
+
+    def points(sums_RK: np.ndarray) -> np.ndarray:
+        parts = [
+            ratio(sums_RK[:, 4 * task], sums_RK[:, 4 * task + 1])
+            + ratio(sums_RK[:, 4 * task + 2], sums_RK[:, 4 * task + 3])
+            for task in tasks
+        ]
+        return 100 * np.sum(parts, axis=0)
+
+    return points
+
+
+@METRICS.register("mme")
+def mme(scored: Sequence[Scored], seed: int) -> Estimate:
+    """The sum over tasks (fact ``category``) of accuracy and accuracy+, times 100.
+
+    Accuracy+ counts an image as right when all its questions are; the image is the fact ``group``, else the cluster. Named:
+    ``total``, ``perception`` and ``cognition`` where their tasks are there, and for each task ``<task>/accuracy``,
+    ``<task>/accuracy+`` and ``<task>/points`` (at most 200). Items without a category form one task, "all".
+    """
+    masks = category_masks(scored) or {"all": np.ones(len(scored))}
+    images = [one.facts.get("group", one.cluster) for one in scored]
+    tasks = [one.facts.get("category") for one in scored]
+    # One picture may serve two tasks: its questions are pairs within each.
+    pairs = list(zip(tasks, images, strict=True))
+    values_N = np.array([one.value for one in scored])
+    both_N, pair_N = group_columns(values_N.tolist(), pairs)
+    columns, figures = [], {}
+    for number, (name, mask_N) in enumerate(masks.items()):
+        columns += [values_N * mask_N, mask_N, both_N * mask_N, pair_N * mask_N]
+        first = 4 * number
+        figures[f"{name}/accuracy"] = mean_figure(first, first + 1)
+        figures[f"{name}/accuracy+"] = mean_figure(first + 2, first + 3)
+        figures[f"{name}/points"] = Figure(_points_of([number]), (first + 1,), top=200.0)
+    sums = {"perception": PERCEPTION, "cognition": COGNITION, "total": tuple(masks)}
+    for name, members in sums.items():
+        places = [number for number, task in enumerate(masks) if task in members]
+        if places:
+            counts = tuple(4 * place + 1 for place in places)
+            figures[name] = Figure(_points_of(places), counts, top=200.0 * len(places))
+    clusters = join_clusters([one.cluster for one in scored], pairs)
+    return with_named("total", estimate_figures(figures, np.stack(columns, axis=1), clusters, seed=seed))
