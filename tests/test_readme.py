@@ -32,6 +32,8 @@ SHORTER = {
         TALK.format("train", "train"),
         TALK.format("validation", "test"),
     ],
+    "taid-vlm cache quickstart/taid": [PICTURES],
+    "taid-vlm launch quickstart/taid": ["training.steps=2", "training.warmup_steps=1", "evaluation.limit=8", PICTURES],
     "taid-vlm quickstart": ["training.steps=4", "training.warmup_steps=1", "evaluation.limit=8", PICTURES],
     "taid-vlm eval runs/language": ["--limit", "8"],
     "taid-vlm eval runs/taid": ["--limit", "8"],

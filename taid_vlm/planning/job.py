@@ -1,6 +1,6 @@
 """A recipe's models and samples, run on fake tensors phase by phase; each trace is made once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taid_vlm.losses import LossSpec
@@ -57,6 +57,10 @@ class Job:
         recipe, sizes = self.recipe, self.sizes
         held = memory_.held(recipe, self.models, self.samples, sizes, self.loaded, process, False)
         phases: list[Phase] = [memory_.loading_phase(held, sizes, self.loaded)]
+        if bf16 and recipe.teacher is not None and recipe.teacher.placement == "replicated":
+            sizes = sizes.after_cast(self.loaded.teacher_mapped)
+            if not self.cached:
+                held = replace(held, teacher=sizes.teacher)
         _, encoder = self.features()
         if encoder is not None and recipe.data.cache_image_features:
             decoded = min(memory_.FEATURE_BATCH, self.samples.pictures) * self.samples.picture_bytes

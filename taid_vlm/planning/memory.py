@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from taid_vlm.models.casts import layers_to_cast
 from taid_vlm.models.teacher import TeacherModel
 from taid_vlm.models.trained_parts import parameters_by_part
 from taid_vlm.planning.fake import BatchShape
@@ -75,7 +76,8 @@ class Held:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the student's and the teacher's tensors; ``state``: of the optimizer's."""
+    """Bytes of the student's and the teacher's tensors; ``state``: of the optimizer's; ``teacher_layers``: of those of the
+    teacher that are in fp32, and kept in the dtype of autocast where it is copied to each process."""
 
     student: int
     trained: int
@@ -85,7 +87,13 @@ class Sizes:
     teacher: int
     teacher_head: int
     largest_teacher: int
+    teacher_layers: int
     encoder: int
+
+    def after_cast(self, mapped: bool) -> "Sizes":
+        """With the teacher's layers in two bytes; the file that the weights were a view of stays in the process."""
+        change = self.teacher_layers // 2 if mapped else -(self.teacher_layers // 2)
+        return replace(self, teacher=self.teacher + change)
 
 
 def sizes_of(models: Models, state_bytes: float = 8.0) -> Sizes:
@@ -106,6 +114,9 @@ def sizes_of(models: Models, state_bytes: float = 8.0) -> Sizes:
         teacher=_bytes(models.teacher.model) if models.teacher is not None else 0,
         teacher_head=models.teacher.head_weight.nbytes if models.teacher is not None else 0,
         largest_teacher=max((p.nbytes for p in teacher), default=0),
+        teacher_layers=0
+        if models.teacher is None
+        else sum(p.nbytes for layer in layers_to_cast(models.teacher.model) for p in layer.parameters()),
         encoder=_bytes(encoder) if encoder is not None else 0,
     )
 
@@ -150,8 +161,8 @@ def keeps_head_only(models: Models) -> bool:
 
 
 def teacher_pass_shape(samples: Samples, models: Models) -> BatchShape | None:
-    """The largest batch of the pass that fills the teacher's cache, in the order of the records."""
-    pairs = samples.pairs
+    """The largest batch of the pass that fills the teacher's cache: the longest samples come first."""
+    pairs = sorted(samples.pairs, key=lambda pair: len((pair.teacher or pair.student).ids), reverse=True)
     batches = [pairs[i : i + TEACHER_BATCH] for i in range(0, len(pairs), TEACHER_BATCH)]
     if samples.estimated:
         batches = [pairs * TEACHER_BATCH]

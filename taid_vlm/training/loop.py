@@ -261,7 +261,7 @@ class _Run:
             figures |= self.on_policy.figures(self._sum)
         self.log.step(progress.step, figures, self._speed(tokens))
         progress.skipped_in_a_row = 0 if sound or self.options.overflowed else progress.skipped_in_a_row + 1
-        if not sound:
+        if not sound and not self.options.overflowed:
             self._skipped(figures, batches)
 
     def _speed(self, tokens: float) -> dict[str, float]:

@@ -16,6 +16,7 @@ from taid_vlm.data.packing import Packing
 from taid_vlm.data.screening import Screening, refuse_pictures
 from taid_vlm.losses import LossSpec, TAIDClock, TopK
 from taid_vlm.models.assemble import build_student
+from taid_vlm.models.casts import FrozenCast
 from taid_vlm.models.documents import check_documents
 from taid_vlm.models.language_model import use_attention
 from taid_vlm.models.processor import Processor
@@ -30,7 +31,7 @@ from taid_vlm.training.distribution import Distribution
 from taid_vlm.training.features import FeatureStore
 from taid_vlm.training.inputs import teacher_inputs
 from taid_vlm.training.placement import place_teacher, share_teacher
-from taid_vlm.training.precision import autocast
+from taid_vlm.training.precision import DTYPES, autocast
 from taid_vlm.training.served import ServedTeacher, open_served, refuse_served_pictures
 from taid_vlm.training.teachers import late_teacher, open_teacher
 from taid_vlm.training.timing import Stopwatch
@@ -65,6 +66,7 @@ class Setup:
     packing: Packing | None = None
     teacher_looks: bool = False
     served: ServedTeacher | None = None
+    teacher_head: FrozenCast = field(default_factory=FrozenCast)
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     def teacher_hidden(self, batch: PairedBatch, device: torch.device) -> torch.Tensor | TopK | None:
@@ -121,7 +123,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
             vocabulary = shared_vocabulary(processor.tokenizer, teacher.processor.tokenizer, *rows)
         if served is None and not teacher.head_weight.is_meta:
             assert recipe.teacher is not None
-            place_teacher(teacher, recipe.teacher, accelerator.device, say)
+            place_teacher(teacher, recipe.teacher, accelerator.device, say, DTYPES[precision])
         if writes:
             records = _written(recipe, records, teacher, precision, accelerator, say)
         teacher = teacher if spec.needs_teacher else None
@@ -143,7 +145,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
             recipe.teacher,
             precision,
             Distribution(accelerator),
-            load=lambda: late_teacher(recipe, accelerator.device, say),
+            load=lambda: late_teacher(recipe, accelerator.device, say, DTYPES[precision]),
             store_of=lambda teacher: _shared(store, teacher),
             loss=Loss(student, processor, store, spec, vocabulary or 0),
             bar=_bar,

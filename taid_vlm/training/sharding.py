@@ -20,7 +20,8 @@ def shard(module: nn.Module, device: str, world: int, precision: str) -> nn.Modu
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     options: dict[str, Any] = {"mesh": init_device_mesh(device, (world,)), "ignored_params": set(scalars(module))}
     for unit in units(module):
-        fully_shard(unit, **options, mp_policy=half if precision == "bf16" else MixedPrecisionPolicy())
+        halved = precision == "bf16" and not (device == "cpu" and _has_layer_norm(unit))
+        fully_shard(unit, **options, mp_policy=half if halved else MixedPrecisionPolicy())
     sharded: Any = fully_shard(module, **options)
     return sharded
 
@@ -67,6 +68,11 @@ def shard_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any
 
 def _own(parameter: Tensor, state: Tensor) -> Tensor:
     return shard_like(parameter, state.clone()) if state.shape == parameter.shape else state.clone()
+
+
+def _has_layer_norm(module: nn.Module) -> bool:
+    # A CPU's layer norm takes no bf16 weights with fp32 states; a GPU's autocast makes fp32 of both.
+    return any(isinstance(part, nn.LayerNorm) for part in module.modules())
 
 
 def _has_parameters(module: nn.Module) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from taid_vlm.data import PairedBatch
 from taid_vlm.losses import CurriculumTemperature, LossOutput, LossSpec, TopK, distillation_loss, reversal_at
+from taid_vlm.models.casts import FrozenCast
 from taid_vlm.models.logit_scaling import LogitScaling
 from taid_vlm.models.student import ModelInputs, Student
 from taid_vlm.recipe.schema import LossConfig
@@ -49,6 +50,7 @@ class DistillationStep(nn.Module):
         self.watch = watch or Stopwatch()
         self.chunk_bytes = None if config.chunk_mb is None else config.chunk_mb * 2**20
         self.mass_rows = config.mass_rows
+        self.frozen_head = FrozenCast()
         # Beside the student, not in it: a method's state is no part of the model that is saved.
         self.temperature = CurriculumTemperature(start=config.temperature.start) if spec.trains_temperature else None
 
@@ -80,7 +82,8 @@ class DistillationStep(nn.Module):
         with self.watch("loss"):
             return distillation_loss(
                 hidden,
-                head.weight,
+                # A gathered shard is another tensor in each step.
+                head.weight if self.student.in_shards else self.frozen_head(head.weight),
                 labels,
                 spec=self.spec,
                 t=t,
@@ -118,7 +121,9 @@ def teacher_rows(setup: Setup, batch: PairedBatch, device: torch.device) -> Teac
         return None
     if isinstance(hidden, TopK):  # what a cache has of it
         return hidden
-    return TeacherRows(hidden, setup.teacher.head_weight, setup.teacher.head_bias, setup.teacher.model.logit_scaling)
+    with autocast(device, setup.precision):
+        weight = setup.teacher_head(setup.teacher.head_weight)
+    return TeacherRows(hidden, weight, setup.teacher.head_bias, setup.teacher.model.logit_scaling)
 
 
 def figures_of(output: LossOutput) -> dict[str, float]:

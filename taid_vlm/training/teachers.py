@@ -38,11 +38,11 @@ def open_teacher(recipe: Recipe, *, cached: bool) -> Teacher:
     return teacher
 
 
-def late_teacher(recipe: Recipe, device: torch.device, say: Callable[[str], None]) -> Teacher:
+def late_teacher(recipe: Recipe, device: torch.device, say: Callable[[str], None], dtype: torch.dtype) -> Teacher:
     """The teacher with its weights where the recipe places them, after all: its cache is not complete."""
     teacher = open_teacher(recipe, cached=False)
     assert recipe.teacher is not None
-    place_teacher(teacher, recipe.teacher, device, say)
+    place_teacher(teacher, recipe.teacher, device, say, dtype)
     return teacher
 
 

@@ -44,9 +44,13 @@ def recipes(tmp_path_factory: pytest.TempPathFactory, language_model: Path, easy
         content["loss"] |= {"mass_rows": 0, **loss}
         content["student"]["train"] |= train
         content["training"] = {**TRAINING, **changes}
+        if "vision_encoder" in train:  # one with layer norms
+            content["student"]["vision_encoder"] |= {"name": "test_vit", "image_size": 160}
+            content["data"] |= {"cache_image_features": False}
         (folder / f"{name}.yaml").write_text(dump_recipe(Recipe.model_validate(content)))
 
     write("adapters", {}, {"language_model": LORA, "projector": FROZEN})
+    write("bf16", {}, {"vision_encoder": {"mode": "full", "lr": 1e-3}}, precision="bf16")
     write("temperature", {"name": "ctkd", "temperature": {"lr": 0.05}}, {})
     return folder
 
@@ -73,6 +77,14 @@ def test_adapters_and_a_trained_scalar(recipes: Path) -> None:
     assert logged_steps(recipes / "one-temperature")[-1]["temperature"] != pytest.approx(
         logged_steps(recipes / "one-temperature")[0]["temperature"], abs=1e-4
     )
+
+
+@pytest.mark.slow
+def test_half_of_the_bytes_change_little(recipes: Path) -> None:
+    launch(recipes, 2, "fsdp2/bf16")
+    train(recipe(recipes, "bf16"), recipes / "one-bf16")
+    for left, right in zip(logged_steps(recipes / "one-bf16"), logged_steps(recipes / "fsdp2-2-bf16"), strict=True):
+        assert right["loss"] == pytest.approx(left["loss"], rel=0.03)
 
 
 @pytest.mark.slow

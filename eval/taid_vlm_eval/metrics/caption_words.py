@@ -10,7 +10,7 @@ import re
 _TOKEN = re.compile(
     r"""
     (?:[a-z]\.){2,}                                  # u.s.
-    | (?:mr|mrs|ms|dr|st|jr|sr|vs|prof|etc|inc|co|corp|ltd|no|ft|mt|ave|blvd)\.(?=\s|$)
+    | (?:mr|mrs|ms|dr|st|jr|sr|vs|prof|etc|inc|co|corp|ltd|ft|mt|ave|blvd)\.(?=\s|$)
     | \#?[+-]?\d+(?:[.,:/]\d+)*(?:[a-z]+)?           # 1,000  3.5  12:30  1/2  2nd
     | [^\W_]+(?:['’][^\W_]+)*(?:[-_&/](?=[^\W_])[^\W_]+(?:['’][^\W_]+)*)*
     | \.{2,} | -{2,} | '' | `` | \S

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
-from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, ratio, with_named
+from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, mean_of_ratios, with_named
 from taid_vlm_eval.metrics.groups import group_columns, join_clusters
 
 
@@ -28,19 +28,14 @@ def _by_category(
     scored: Sequence[Scored], right_N: np.ndarray, count_N: np.ndarray, clusters: Sequence, seed: int
 ) -> dict[str, Estimate]:
     columns, figures = [right_N, count_N], {"overall": mean_figure(0, 1)}
-    masks = category_masks(scored)
+    # A group counts for the category of its first item.
+    masks = {name: mask_N for name, mask_N in category_masks(scored).items() if (count_N * mask_N).any()}
     for name, mask_N in masks.items():
         figures[f"category/{name}"] = mean_figure(len(columns), len(columns) + 1)
         columns += [right_N * mask_N, count_N * mask_N]
     totals, counts = list(range(2, len(columns), 2)), list(range(3, len(columns), 2))
     if masks:
-
-        def mean_of_categories(sums_RK: np.ndarray) -> np.ndarray:
-            # In a draw without items of some category, the mean is that of the others.
-            means_RC = ratio(sums_RK[:, totals], sums_RK[:, counts])
-            return ratio(np.nansum(means_RC, axis=1), (~np.isnan(means_RC)).sum(axis=1))
-
-        figures["mean_of_categories"] = Figure(mean_of_categories, tuple(counts))
+        figures["mean_of_categories"] = Figure(lambda sums_RK: mean_of_ratios(sums_RK, totals, counts), tuple(counts))
     return estimate_figures(figures, np.stack(columns, axis=1), clusters, seed=seed)
 
 

@@ -73,7 +73,7 @@ def _lenient(answer: str, truth: str) -> bool:
 def _share(text: str, number: Callable[[str], float | None]) -> float | None:
     if not text.endswith("%"):
         return number(text)
-    percent = number(text[:-1].rstrip())
+    percent = number(text[:-1])
     return None if percent is None else percent / 100
 
 

@@ -35,6 +35,12 @@ def ratio(above: np.ndarray, below: np.ndarray, empty: float = float("nan")) -> 
     return np.divide(above, below, out=np.full(np.shape(below), empty), where=below != 0)
 
 
+def mean_of_ratios(sums_RK: np.ndarray, totals: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+    """The mean of several means, [R, K] to [R]; in a draw without items of some of them, that of the others."""
+    means_RC = ratio(sums_RK[:, list(totals)], sums_RK[:, list(counts)])
+    return ratio(np.nansum(means_RC, axis=1), (~np.isnan(means_RC)).sum(axis=1))
+
+
 def mean_figure(total: int, count: int) -> Figure:
     """The mean whose sum is in column ``total`` and whose number of items is in column ``count``."""
     return Figure(lambda sums_RK: ratio(sums_RK[:, total], sums_RK[:, count]), (count,))
@@ -74,7 +80,8 @@ def estimate_figures(
     for name, figure in figures.items():
         value = float(figure.of_sums(total_1K)[0])
         draws_R = figure.of_sums(drawn_RK)
-        low, high = (float(bound) for bound in np.nanquantile(draws_R, [tail, 1 - tail]))
+        draws_R = draws_R[~np.isnan(draws_R)]
+        low, high = np.quantile(draws_R, [tail, 1 - tail]).tolist() if draws_R.size else (value, value)
         if high - low < 1e-9 * figure.top:
             behind = int((sums_CK[:, list(figure.counts)].sum(axis=1) > 0).sum())
             low, high = (bound * figure.top for bound in interval_without_spread(value / figure.top, behind))

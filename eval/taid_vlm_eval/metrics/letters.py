@@ -24,12 +24,16 @@ from taid_vlm_eval.metrics.statements import last_boxed, last_statement
 Options = Mapping[str, str] | Sequence[str]
 DEFAULT_LETTERS = "ABCDEFGH"
 
-_ALONE = re.compile(r"[\W_]*([A-Za-z])[\W_]*", re.ASCII)
+_ALONE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 _OPENS = re.compile(r"[\s\"'*_`(\[{:$]{0,16}([A-Za-z])([*_)\]}\"'`]{0,6})(?:([.,:\-–—])(?=[\s*_)]|$)|(?<=[)\]:])|\n|$)")
 _STATED = re.compile(r"[\s\"'*_`(\[{:$]{0,16}([A-Za-z])(?![A-Za-z0-9'’\-])")
 _BRACKETED = re.compile(r"[(\[]\s?([A-Za-z])\s?[)\]]")
-_FREE = re.compile(r"(?<![A-Za-z0-9'’\-/.&])[A-Z](?![A-Za-z0-9'’&/]|-\w|\.\w)")
-_ARTICLE = re.compile(r"A\s+[a-z]")
+# Chinese and Japanese write no space before the letter; a Latin letter with an accent is a letter.
+_FREE = re.compile(r"(?<![A-Za-z0-9À-ɏ'’\-/.&])[A-Z](?![A-Za-z0-9À-ɏ'’&/]|-\w|\.\w)")
+# "A" before a word, unless the word shows that it is a name: "A or B", "A is right".
+_ARTICLE = re.compile(
+    r"A\s+(?!(?:or|and|nor|but|is|was|has|because|since|as|not|seems|looks|would|instead|then)\b)[a-z]"
+)
 _PRONOUN = re.compile(r"I\s+[a-z]|I,?\s")
 _NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|cannot|incorrect|wrong|false|except|excluding|unlike|eliminated?|rule[sd]? out|"
@@ -80,7 +84,8 @@ def _lenient(answer: str, table: dict[str, str]) -> str | None:
         if len(spans) > 1:
             return None
         for letter, places in spans.items():
-            return None if any(_negated(answer, place) for place in places) else letter
+            # The first few tell; an answer that repeats itself without end must not take long.
+            return None if any(_negated(answer, place) for place in places[:20]) else letter
     return None
 
 

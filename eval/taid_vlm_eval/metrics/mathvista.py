@@ -4,7 +4,7 @@ The figure is called ``mathvista_rule`` in results: it is not the leaderboard's,
 The answer is taken from a box, else from the last "the answer is", else (multiple choice) by :func:`read_letter`, else it is
 the last number of the text. Modes, by how it is compared:
 
-- ``default``: letters as letters; numbers as numbers, rounded to the precision of the truth; lists by their numbers.
+- ``default``: choices by letter; integers as numbers, floats too after rounding to the precision; lists by their numbers.
 - ``official``: the authors' normalisation and equality of texts. "0.6" is not "0.60" there, and a choice that is none of the
   options becomes the nearest one by edit distance. An empty answer is none, where theirs would become the shortest option.
 """
@@ -100,7 +100,7 @@ def _free_form(answer: str, answer_type: str) -> str | None:
             if numbers:
                 return numbers[-1]
         else:
-            return unwrap(stated) or None
+            return stated.strip() or None
     return None
 
 
@@ -124,9 +124,10 @@ def _equal(found: str, truth: str, answer_type: str, places: int) -> bool:
         number, wanted_number = written_number(found), written_number(truth)
         if number is None or wanted_number is None:
             return False
-        places = 0 if answer_type == "integer" else places
-        return round(number, places) == round(wanted_number, places)
-    return normalise(found) == normalise(truth)
+        return number == wanted_number or (
+            answer_type == "float" and round(number, places) == round(wanted_number, places)
+        )
+    return normalise(truth) in (normalise(found), unwrap(found))
 
 
 SCORERS.register("mathvista_rule")(

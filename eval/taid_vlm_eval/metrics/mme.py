@@ -6,7 +6,7 @@ import numpy as np
 
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
 from taid_vlm_eval.metrics.categories import category_masks
-from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, ratio, with_named
+from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, mean_of_ratios, with_named
 from taid_vlm_eval.metrics.groups import group_columns, join_clusters
 
 # 2000 and 800 points
@@ -18,12 +18,9 @@ def _points_of(tasks: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
     """100 times accuracy + accuracy+, summed over tasks; task t has its four columns from 4 t on."""
 
     def points(sums_RK: np.ndarray) -> np.ndarray:
-        parts = [
-            ratio(sums_RK[:, 4 * task], sums_RK[:, 4 * task + 1])
-            + ratio(sums_RK[:, 4 * task + 2], sums_RK[:, 4 * task + 3])
-            for task in tasks
-        ]
-        return 100 * np.sum(parts, axis=0)
+        accuracy_R = mean_of_ratios(sums_RK, [4 * task for task in tasks], [4 * task + 1 for task in tasks])
+        plus_R = mean_of_ratios(sums_RK, [4 * task + 2 for task in tasks], [4 * task + 3 for task in tasks])
+        return 100 * len(tasks) * (accuracy_R + plus_R)
 
     return points
 

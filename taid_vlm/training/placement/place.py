@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from taid_vlm.models.casts import cast_layers
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.recipe.schema import TeacherSpec
 from taid_vlm.training.placement.in_step import InStep
@@ -14,8 +15,13 @@ from taid_vlm.training.placement.sharded import shard_teacher
 Say = Callable[[str], None]
 
 
-def place_teacher(teacher: Teacher, spec: TeacherSpec, device: torch.device, say: Say) -> None:
+def place_teacher(
+    teacher: Teacher, spec: TeacherSpec, device: torch.device, say: Say, dtype: torch.dtype = torch.float32
+) -> None:
     """Put the weights where the recipe wants them, in place, and say what follows from it.
+
+    Args:
+        dtype: of the run's autocast; a copied teacher's layers are kept in it.
 
     A teacher that is to be sharded stays where it is: what looks at its weights or runs parts of it comes first, and
     then :func:`share_teacher`.
@@ -36,6 +42,8 @@ def place_teacher(teacher: Teacher, spec: TeacherSpec, device: torch.device, say
             f"note: the teacher's layers are in {spec.quantization}: its hidden states are approximate, and so is every figure that is "
             f"taken against it. Its embeddings, head and vision encoder are not quantized"
         )
+    if spec.placement == "replicated" and dtype != torch.float32:
+        cast_layers(teacher.model, dtype)
     teacher.model.to(device)
 
 
