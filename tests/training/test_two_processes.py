@@ -37,6 +37,10 @@ def test_two_processes_are_one(tmp_path: Path, language_model: Path, easy_vqa: P
         # Masses are taken at some rows of each batch, so they depend on how samples are dealt.
         "loss": {"name": loss, "alpha_total": 20.0, "mass_rows": 0},
     }
+    student = tiny_recipe(language_model, easy_vqa).student.model_dump()
+    # Small steps: AdamW makes much of the rounding of a gradient that is nearly zero.
+    student["train"] |= {part: {"mode": "full", "lr": 1e-3} for part in ("projector", "language_model")}
+    changes["student"] = student
     one = tiny_recipe(language_model, easy_vqa, training=TRAINING, **changes)
     # In two processes of two samples, and in micro-batches of one: three ways to deal the same four samples.
     two = tiny_recipe(language_model, easy_vqa, training={**TRAINING, "micro_batch_size": 1}, **changes)

@@ -14,6 +14,7 @@ from taid_vlm_eval.metrics.exact_match import exact_match, match_kind, normalise
 from taid_vlm_eval.metrics.gqa import gqa_match
 from taid_vlm_eval.metrics.gsm8k import gsm8k
 from taid_vlm_eval.metrics.hallusion import hallusion_bench
+from taid_vlm_eval.metrics.ifeval import ifeval, instructions_followed
 from taid_vlm_eval.metrics.intervals import bootstrap_interval, wilson_interval
 from taid_vlm_eval.metrics.judged import mm_vet_grade, mt_bench_rating
 from taid_vlm_eval.metrics.letters import read_letter
@@ -48,6 +49,8 @@ __all__ = [
     "gqa_match",
     "gsm8k",
     "hallusion_bench",
+    "ifeval",
+    "instructions_followed",
     "likeliest",
     "match_kind",
     "mathvista_rule",

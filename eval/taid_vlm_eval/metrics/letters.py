@@ -26,7 +26,7 @@ DEFAULT_LETTERS = "ABCDEFGH"
 
 _ALONE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 _OPENS = re.compile(r"[\s\"'*_`(\[{:$]{0,16}([A-Za-z])([*_)\]}\"'`]{0,6})(?:([.,:\-–—])(?=[\s*_)]|$)|(?<=[)\]:])|\n|$)")
-_STATED = re.compile(r"[\s\"'*_`(\[{:$]{0,16}([A-Za-z])(?![A-Za-z0-9'’\-])")
+_STATED = re.compile(r"[\s\"'*_`(\[{:$]{0,16}([A-Za-z])(?![A-Za-z0-9'’\-/&])")
 _BRACKETED = re.compile(r"[(\[]\s?([A-Za-z])\s?[)\]]")
 # Chinese and Japanese write no space before the letter; a Latin letter with an accent is a letter.
 _FREE = re.compile(r"(?<![A-Za-z0-9À-ɏ'’\-/.&])[A-Z](?![A-Za-z0-9À-ɏ'’&/]|-\w|\.\w)")
@@ -40,6 +40,11 @@ _NEGATION = re.compile(
     r"rather than|instead of|\w{1,8}n['’]t)\b",
     re.I,
 )
+# Behind these, other letters are reasons, not rivals: "B, not A", "B because A has no tail", "B. A is wrong."
+_REASONS = re.compile(
+    r"[.!?](?=\s|$)|\n|\b(?:because|since|as|for|while|whereas|not|rather than|instead of|unlike)\b", re.I
+)
+_LIST_MARK = re.compile(r"^[\s*_(\[-]{0,8}([A-Za-z])[*_]{0,2}[.):\]]", re.M)
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
 
 
@@ -94,7 +99,7 @@ def _stated_letter(stated: str, table: dict[str, str]) -> str | None:
     if head and (head[1].isupper() or not stated[head.end() :].lstrip(" )]}*_\"'`.,:;!").strip()):
         letter = head[1].upper()
         rest = stated[head.end() :]
-        return letter if letter in table and not (free_letters(rest, table).keys() - {letter}) else None
+        return letter if letter in table and not _rivals(letter, rest, table) else None
     equal = _option_equal_to(stated, table)
     if equal:
         return equal
@@ -109,8 +114,15 @@ def _opening_letter(letter: str, rest: str, table: dict[str, str]) -> str | None
         return None
     if table[letter] and normalise(rest.lstrip(" .):*_")) == normalise(table[letter]):
         return letter
-    competing = (free_letters(rest, table).keys() | _bracketed(rest, table).keys()) - {letter}
-    return None if competing else letter
+    return None if _rivals(letter, rest, table) else letter
+
+
+def _rivals(letter: str, rest: str, table: dict[str, str]) -> set[str]:
+    """Other letters in what follows ``letter``, up to its reasons, and those that open later lines like a list of options."""
+    reasons = _REASONS.search(rest)
+    near = rest[: reasons.start()] if reasons else rest
+    listed = {match[1].upper() for match in _LIST_MARK.finditer(rest)} & table.keys()
+    return (free_letters(near, table).keys() | _bracketed(near, table).keys() | listed) - {letter}
 
 
 def free_letters(text: str, table: Mapping[str, str]) -> dict[str, list[int]]:

@@ -73,6 +73,8 @@ def test_categories_in_the_order_of_the_alphabet_whatever_the_order_of_items() -
     # One item, or none that differs from another: Wilson's interval.
     math = METRICS.get("accuracy_by_category")(scored, 0).named["category/math"]
     assert (math.low, math.high) == pytest.approx(wilson_interval(0, 1))
+    zoo = METRICS.get("accuracy_by_category")(scored, 0).named["category/zoo"]
+    assert (zoo.low, zoo.high) == pytest.approx(wilson_interval(3, 3))
 
 
 def test_without_categories_there_is_the_mean_alone() -> None:

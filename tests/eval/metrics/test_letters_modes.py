@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from taid_vlm_eval.metrics import choice
+from taid_vlm_eval.metrics.choice import MODES
 from taid_vlm_eval.metrics.letters_modes import (
     first_character,
     llava_letter,
@@ -60,6 +61,8 @@ CASES = [
     ("E", None, None, None, None, None, None),
     ("I choose B", "B", "B", "B", "B", None, None),
     ("B\nbecause it meows and purrs loudly", None, "B", "B", None, None, "B"),
+    ("B one two three", "B", "B", "B", "B", None, "B"),
+    ("B one two three four", None, "B", "B", "B", None, "B"),  # the letter is not among the last four words
     ("", None, None, None, None, None, None),
     ("?", None, None, None, None, None, None),
     ("\N{FULLWIDTH LATIN CAPITAL LETTER B}", None, None, None, None, None, None),
@@ -110,3 +113,10 @@ def test_the_environment_changes_no_answer(value: str | None) -> None:
     program = "from taid_vlm_eval.metrics import choice; print(choice('The letter is A', 'A', options=['x', 'y'], mode='vlmevalkit'))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.stdout == "1.0\n", done.stderr
+
+
+def test_scoring_leaves_the_options_as_they_are() -> None:
+    before = dict(TABLE)
+    for mode in MODES:
+        choice("It is a CAT", "B", options=TABLE, mode=mode)
+    assert before == TABLE

@@ -55,6 +55,15 @@ ANIMALS = ["a dog", "a cat", "hot dog", "Vitamin B"]
         ("A. Vitamin B", None, "none"),  # two letters, and not the text of A
         ("\N{CJK UNIFIED IDEOGRAPH-7B54}\N{CJK UNIFIED IDEOGRAPH-6848}\N{CJK UNIFIED IDEOGRAPH-662F}B", "B", "lenient"),
         ("A is right", "A", "lenient"),
+        ("The answer is B, not A.", "B", "lenient"),
+        ("The answer is B because A is a dog", "B", "lenient"),
+        ("The answer is B. A and C do not meow.", "B", "lenient"),
+        ("B. a cat. A dog would bark, and so would C.", "B", "lenient"),
+        ("B) It meows, unlike A", "B", "lenient"),
+        ("A. a dog or B. a cat", None, "none"),
+        ("A. a dog\nB. a cat\nC. hot dog", None, "none"),  # the options again
+        ("The answer is A, or maybe B", None, "none"),
+        ("Answer: A/B", None, "none"),
         ("the answer is a", "A", "lenient"),
         ("A or B", None, "none"),
         ("A and B", None, "none"),
