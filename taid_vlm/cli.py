@@ -170,17 +170,58 @@ def preview(
 @app.command("eval")
 def evaluate(
     model: Annotated[str, typer.Argument(help="folder of a student or of a transformers checkpoint, or a hub id")],
-    tasks: Annotated[str, typer.Option(help="names or YAML files of tasks, separated by commas")],
+    tasks: Annotated[str, typer.Option(help="names or YAML files of tasks, separated by commas")] = "",
+    suite: Annotated[
+        str | None, typer.Option(help="openvlm, vqa, hallucination, documents, captions, language or smoke")
+    ] = None,
+    tasks_folder: Annotated[
+        list[Path] | None, typer.Option(help="one more folder of tasks; may be given several times")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="at most so many items of each task")] = None,
     batch_size: Annotated[int, typer.Option(help="questions answered together")] = 32,
     output: Annotated[Path | None, typer.Option(help="folder for answers and results [evaluation/NAME]")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="fetch nothing: models and data must be here")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
 ) -> None:
     """Evaluate a student or any released checkpoint."""
-    from taid_vlm_eval.cli import run
+    from taid_vlm_eval.cli import go_offline, run
+
+    if offline:
+        go_offline()
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    folders = tasks_folder or []
+    run(
+        model,
+        names,
+        suite=suite,
+        tasks_folders=folders,
+        limit=limit,
+        batch_size=batch_size,
+        output=output,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(help="folders that eval wrote; the first is compared with each other")
+    ],
+    tasks: Annotated[str, typer.Option(help="names of tasks, separated by commas [all that they share]")] = "",
+    tasks_folder: Annotated[
+        list[Path] | None, typer.Option(help="one more folder of tasks; may be given several times")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="also write a page of the items that one gets right and the other wrong")
+    ] = None,
+    most: Annotated[int, typer.Option(min=0, help="items that the page shows of each kind")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="print the differences as JSON")] = False,
+) -> None:
+    """Paired differences of evaluations of the same items, with intervals."""
+    from taid_vlm_eval.compare_command import run_compare
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
-    run(model, names, limit=limit, batch_size=batch_size, output=output, as_json=as_json)
+    run_compare(folders, tasks=names, tasks_folders=tasks_folder or [], html=html, most=most, as_json=as_json)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +13,16 @@ from taid_vlm.common.errors import UserError
 from taid_vlm_eval.answering import Progress
 from taid_vlm_eval.models import ADAPTERS, open_model
 from taid_vlm_eval.result import Result
-from taid_vlm_eval.runner import check_call, evaluate
+from taid_vlm_eval.runner import cannot_run, check_call, evaluate
+from taid_vlm_eval.suites import SUITES, suite_tasks
 from taid_vlm_eval.task import TaskFile, list_tasks
 
 
 def run(
     model: str | Path,
-    tasks: Sequence[str | Path | TaskFile],
+    tasks: Sequence[str | Path | TaskFile] = (),
     *,
+    suite: str | None = None,
     output: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -33,18 +36,30 @@ def run(
 ) -> list[Result]:
     """What the command does, for other commands to call: open, evaluate, print to standard output.
 
+    A task that cannot be run (no scorer, no data) is told, and the others go on.
+
     Args:
+        suite: a name of :data:`taid_vlm_eval.suites.SUITES`; its tasks follow ``tasks``.
         output: where answers and results go; by default see :func:`default_output`.
         as_json: print a JSON list of results in place of a table.
         others: see :func:`taid_vlm_eval.models.open_model` and :func:`taid_vlm_eval.runner.evaluate`.
 
     Raises:
-        UserError: see those two.
+        UserError: see those two; at the end, when tasks were not run.
     """
-    # Loading a model takes long; a misspelt task should be told before.
+    tasks, not_run = [*tasks], dict[str, str]()
+    if suite is not None:
+        tasks, not_run = _with_suite(tasks, suite, tasks_folders)
+    # Loading a model takes long; a misspelt task or missing data should be told before.
     task_files = check_call(tasks, limit=limit, batch_size=batch_size, tasks_folders=tasks_folders)
+    not_run |= cannot_run(task_files)
+    task_files = [one for one in task_files if one.task.name not in not_run]
+    if not task_files:
+        raise UserError("; ".join(not_run.values()))
     opened = open_model(model, adapter, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     folder = Path(output) if output is not None else default_output(model)
+    from taid_vlm_eval.table import print_table
+
     with _progress_bar() as progress:
         results = evaluate(
             opened,
@@ -55,12 +70,35 @@ def run(
             batch_size=batch_size,
             progress=progress,
             say=lambda text: print(text, file=sys.stderr),
+            not_run=not_run,
         )
+    if not results:
+        raise UserError("; ".join(not_run.values()))
     if as_json:
-        print(json.dumps([asdict(result) for result in results], indent=2, ensure_ascii=False))
+        rows = [asdict(result) for result in results]
+        rows += [{"task": name, "not_run": reason} for name, reason in not_run.items()]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
-        print_table(results, folder)
+        print_table(results, folder, not_run)
+    if not_run:
+        raise UserError(f"not run: {', '.join(not_run)}; the results of the other tasks are complete")
     return results
+
+
+def _with_suite(
+    tasks: Sequence[str | Path | TaskFile], suite: str, tasks_folders: Sequence[str | Path]
+) -> tuple[list[str | Path | TaskFile], dict[str, str]]:
+    """``tasks`` and those of the suite; and why some of the suite cannot be run."""
+    known = list_tasks(tasks_folders)
+    wanted = [name for name in suite_tasks(suite) if name not in tasks]
+    missing = {name: f"no task {name!r} here; it may be in a folder that --tasks-folder names" for name in wanted}
+    found = [name for name in wanted if name in known]
+    return [*tasks, *found], {name: reason for name, reason in missing.items() if name not in known}
+
+
+def go_offline() -> None:
+    """Let neither models nor data be fetched in this process; to be called before transformers is imported."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def default_output(model: str | Path) -> Path:
@@ -92,42 +130,11 @@ def _progress_bar() -> Iterator[Progress]:
         yield progress
 
 
-def print_table(results: Sequence[Result], folder: Path) -> None:
-    """One row per task: figure with 95 % interval, majority baseline, items, errors, speed."""
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
-
-    table = Table()
-    for heading in ("task", "metric"):
-        table.add_column(heading)
-    for heading in ("value (95 %)", "majority", "n", "errors", "answers/s"):
-        table.add_column(heading, justify="right")
-    for result in results:
-        table.add_row(
-            result.task,
-            result.metric,
-            f"{result.value:.4f} ({result.low:.4f} to {result.high:.4f})",
-            "-" if result.majority is None else f"{result.majority:.4f}",
-            str(result.n),
-            str(result.errors),
-            "-" if result.answers_per_second is None else f"{result.answers_per_second:.1f}",
-        )
-    console, boundless = Console(), Console(width=1000)
-    # rich would cut figures short to fit; a line that is too long is better.
-    console.width = max(console.width, Measurement.get(boundless, boundless.options, table).maximum)
-    console.print(table)
-    for result in results:
-        for error in result.first_errors:
-            line = f"{result.task}: item {error['id']}: {error['error']}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"answers and results: {folder}", markup=False, highlight=False, soft_wrap=True)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="taid_vlm_eval", description="Evaluate a model on question-answer tasks.")
     parser.add_argument("model", nargs="?", help="folder of a student or of a transformers checkpoint, or a hub id")
     parser.add_argument("--tasks", help="names or YAML files, separated by commas")
+    parser.add_argument("--suite", help=f"tasks that are read together: {', '.join(SUITES)}")
     parser.add_argument("--list-tasks", action="store_true", help="print the names of all tasks and stop")
     parser.add_argument("--limit", type=int, help="at most this many items of each task")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of items and the error bars (0)")
@@ -138,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (the first accelerator, else cpu)")
     parser.add_argument("--dtype", help="float32, bfloat16, float16 (as stored)")
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the checkpoint")
+    parser.add_argument("--offline", action="store_true", help="fetch nothing: models and data must be here")
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser
 
@@ -146,13 +154,16 @@ def _run_command(arguments: argparse.Namespace) -> None:
     if arguments.list_tasks:
         print("\n".join(list_tasks(arguments.tasks_folder)))
         return
-    if arguments.model is None or not arguments.tasks:
+    if arguments.model is None or not (arguments.tasks or arguments.suite):
         raise UserError(
             "a model and --tasks are needed, for example: MODEL --tasks easy_vqa; --list-tasks names all tasks"
         )
+    if arguments.offline:
+        go_offline()
     run(
         arguments.model,
-        [name.strip() for name in arguments.tasks.split(",") if name.strip()],
+        [name.strip() for name in (arguments.tasks or "").split(",") if name.strip()],
+        suite=arguments.suite,
         output=arguments.output,
         limit=arguments.limit,
         seed=arguments.seed,

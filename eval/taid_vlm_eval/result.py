@@ -2,7 +2,6 @@
 
 import json
 import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +10,8 @@ from typing import Any
 
 from taid_vlm_eval.answers import Answer
 from taid_vlm_eval.data import Item
-from taid_vlm_eval.metrics import METRICS, SCORERS, Scored, Scorer
+from taid_vlm_eval.metrics import METRICS, SCORERS, Estimate
+from taid_vlm_eval.scoring import majority_score, score_items
 from taid_vlm_eval.task import Task
 
 NAMED_ERRORS = 5
@@ -23,16 +23,18 @@ class Result:
 
     Attributes:
         task: name of the task.
-        metric: name of the metric; ``value`` and the 95 % interval ``low`` to ``high`` are in its unit (0 to 1 here).
+        metric: name of the metric; ``value`` and the 95 % interval ``low`` to ``high`` are in its unit, from 0 to ``top``.
+        named: further figures of the metric (its parts, categories): {name: {"value", "low", "high", "top"}}.
         n: items scored, those with errors among them (as wrong).
         errors: how many items could not be asked; ``first_errors`` names some: {"id", "error"}.
         answers_per_second: over the items answered in the last call that answered any; None when that is not known.
-        majority: the score of always giving the most frequent truth of these items; None unless answers repeat.
+        majority: the figure of always giving the most frequent truth of these items; None unless answers repeat.
+        parse_rate: the share of answers in which the scorer found something; the others are wrong.
         parse_notes: how answers were read, counted.
         limit, seed: which items were taken (all of them when limit is None).
         data_fingerprint: SHA-256 over the items taken, image bytes included.
         model: what the model says of itself.
-        generation, protocol, scorer, cluster: as the task has them.
+        generation, protocol, scorer, mode, cluster: as the task has them; the mode "" is the scorer's default.
         versions: of this toolkit, torch, transformers and Python.
     """
 
@@ -41,17 +43,21 @@ class Result:
     value: float
     low: float
     high: float
+    top: float
+    named: dict[str, dict[str, float]]
     n: int
     errors: int
     first_errors: list[dict[str, str]]
     answers_per_second: float | None
     majority: float | None
+    parse_rate: float
     parse_notes: dict[str, int]
     limit: int | None
     seed: int
     data_fingerprint: str
     model: dict[str, str | int]
     scorer: str
+    mode: str
     cluster: str
     prompt: dict[str, Any]
     generation: dict[str, Any]
@@ -87,18 +93,9 @@ def make_result(
     Args:
         header: of the answers file; its model, fingerprint, limit and seed are stated.
     """
-    scorer = SCORERS.get(task.scorer)
-    readings = dict.fromkeys((*scorer.readings, "error"), 0)
-    scored = []
-    for item in items:
-        answer = answers[item.id]
-        value, how = 0.0, "error"
-        if answer["error"] is None:
-            score = scorer.score(answer["answer"], item.answer)
-            value, how = score.value, score.how
-        readings[how] += 1
-        scored.append(Scored(item.id, item.cluster, answer["answer"], item.answer, value))
-    estimate = METRICS.get(task.metric)(scored, header["seed"])
+    scorer, metric = SCORERS.get(task.scorer), METRICS.get(task.metric)
+    scored, readings = score_items(task, items, answers)
+    estimate = metric(scored, header["seed"])
     errors = [(item.id, message) for item in items if (message := answers[item.id]["error"]) is not None]
     return Result(
         task=task.name,
@@ -106,23 +103,31 @@ def make_result(
         value=estimate.value,
         low=estimate.low,
         high=estimate.high,
+        top=estimate.top,
+        named={name: _plain(one) for name, one in estimate.named.items()},
         n=len(items),
         errors=len(errors),
         first_errors=[{"id": one, "error": message} for one, message in errors[:NAMED_ERRORS]],
         answers_per_second=answers_per_second,
-        majority=majority_score(items, scorer) if scorer.closed else None,
+        majority=majority_score(items, scorer, task.mode or None, metric) if scorer.closed else None,
+        parse_rate=scorer.parse_rate(readings),
         parse_notes=readings,
         limit=header["limit"],
         seed=header["seed"],
         data_fingerprint=header["data_fingerprint"],
         model=dict(header["model"]),
         scorer=task.scorer,
+        mode=task.mode,
         cluster=task.cluster,
         prompt=asdict(task.prompt),
         generation=asdict(task.generation),
         protocol=task.protocol,
         versions=versions(),
     )
+
+
+def _plain(estimate: Estimate) -> dict[str, float]:
+    return {key: float(getattr(estimate, key)) for key in ("value", "low", "high", "top")}
 
 
 def earlier_speed(path: Path, header: Mapping[str, Any]) -> float | None:
@@ -139,13 +144,3 @@ def earlier_speed(path: Path, header: Mapping[str, Any]) -> float | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return speed if same and isinstance(speed, float) else None
-
-
-def majority_score(items: Sequence[Item], scorer: Scorer) -> float:
-    """Mean score of giving every item the most frequent truth; of equally frequent ones, the first in the alphabet.
-
-    Of several right answers to one item, the first counts.
-    """
-    counts = Counter(item.answer if isinstance(item.answer, str) else item.answer[0] for item in items)
-    guess = min(counts, key=lambda text: (-counts[text], text))
-    return sum(scorer.score(guess, item.answer).value for item in items) / len(items)

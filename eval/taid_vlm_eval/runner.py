@@ -5,14 +5,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from taid_vlm.common.assets import PREFIX
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm_eval.answering import Progress, answer_items
 from taid_vlm_eval.answers import AnswersFile
-from taid_vlm_eval.data import fingerprint, load_items, require_limit
+from taid_vlm_eval.data import Item, data_folder, fingerprint, load_items, require_limit
+from taid_vlm_eval.data.hub import is_offline
 from taid_vlm_eval.models.protocol import Model
 from taid_vlm_eval.result import Result, earlier_speed, make_result
-from taid_vlm_eval.task import Task, TaskFile, load_task
+from taid_vlm_eval.task import NO_SCORER, Data, Task, TaskFile, load_task
 
 
 def evaluate(
@@ -26,6 +28,7 @@ def evaluate(
     progress: Progress | None = None,
     tasks_folders: Sequence[str | Path] = (),
     say: Callable[[str], None] | None = None,
+    not_run: dict[str, str] | None = None,
 ) -> list[Result]:
     """Evaluate ``model`` on each task.
 
@@ -43,12 +46,48 @@ def evaluate(
         progress: called with (task, items done, items in all) before a task and after each batch.
         tasks_folders: more folders to look for task names in.
         say: told one line when old answers are moved away.
+        not_run: gets the reason for each task that cannot be run (no scorer, missing or malformed data), by name, and the
+            others go on. Left out, the first such task is an error.
 
     Raises:
-        UserError: unknown task, missing or malformed data, no memory for a single item, no space to write.
+        UserError: unknown task, a task that cannot be run, no memory for a single item, no space to write.
     """
     task_files = check_call(tasks, limit=limit, batch_size=batch_size, tasks_folders=tasks_folders)
-    return [_evaluate_one(model, one, Path(output_dir), limit, seed, batch_size, progress, say) for one in task_files]
+    results = []
+    for one in task_files:
+        try:
+            require_scorer(one.task)
+            items = load_items(one, limit=limit, seed=seed)
+        except UserError as error:
+            if not_run is None:
+                raise
+            not_run[one.task.name] = str(error)
+            continue
+        results.append(_evaluate_one(model, one.task, items, Path(output_dir), limit, seed, batch_size, progress, say))
+    return results
+
+
+def require_scorer(task: Task) -> None:
+    """Refuse a task that only a judge could score."""
+    if task.scorer == NO_SCORER:
+        raise UserError(
+            f"task {task.name!r} has no scorer: only a judge, a model that reads the answers, could score it"
+        )
+
+
+def cannot_run(task_files: Sequence[TaskFile]) -> dict[str, str]:
+    """Tasks without a scorer or without data, with the reason, by name; found out without reading data or fetching any."""
+    reasons = {}
+    for one in task_files:
+        data = one.task.data
+        fetched = data.path.startswith(PREFIX) or (data.source == "hub" and not is_offline())
+        try:
+            require_scorer(one.task)
+            if not fetched:
+                data_folder(one)
+        except UserError as error:
+            reasons[one.task.name] = str(error)
+    return reasons
 
 
 def check_call(
@@ -75,7 +114,8 @@ def check_call(
 
 def _evaluate_one(
     model: Model,
-    task_file: TaskFile,
+    task: Task,
+    items: Sequence[Item],
     output_dir: Path,
     limit: int | None,
     seed: int,
@@ -83,8 +123,6 @@ def _evaluate_one(
     progress: Progress | None,
     say: Callable[[str], None] | None,
 ) -> Result:
-    task = task_file.task
-    items = load_items(task_file, limit=limit, seed=seed)
     header = make_header(model, task, fingerprint(items), limit, seed)
     with AnswersFile(output_dir / f"{task.name}.answers.jsonl", header) as file:
         if file.set_aside and say is not None:
@@ -105,8 +143,15 @@ def make_header(model: Model, task: Task, data_fingerprint: str, limit: int | No
         "task": task.name,
         "prompt": asdict(task.prompt),
         "generation": asdict(task.generation),
-        "data": asdict(task.data),
+        "data": _data_of(task),
         "data_fingerprint": data_fingerprint,
         "limit": limit,
         "seed": seed,
     }
+
+
+def _data_of(task: Task) -> dict[str, Any]:
+    """Keys with their default left out, but for the first three: answers of before a key existed stay good."""
+    plain = asdict(Data(task.data.source, task.data.path, task.data.split))
+    stated = ("source", "path", "split")
+    return {key: value for key, value in asdict(task.data).items() if key in stated or value != plain[key]}

@@ -4,22 +4,46 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
 from taid_vlm.common.errors import UserError, did_you_mean
 
 CLUSTERS = ("image", "question", "item")
+NO_SCORER = "none"  # as scorer: only a judge can score the task, so it is not run
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where the items come from; ``path`` as written, see :func:`taid_vlm_eval.data.data_folder`."""
+    """Where the items come from, and which of the data's columns say what.
+
+    Attributes:
+        path: as written, see :func:`taid_vlm_eval.data.data_folder`; for the source ``hub`` a hub id will do.
+        config, revision: of a data set on the hub; several configs are read one after the other.
+        columns: ``id``, ``question``, ``answer``, ``images``, ``options``, ``hint`` and ``suffix`` (a text behind the options);
+            any other key is a fact of the items. Several columns where a key stands for several things.
+        options: how options are shown: ``lines`` ("A. text" below the question), or ``inside``, where the question shows them.
+        answer: how the truth is written: ``text`` (also a list of texts), ``letter``, ``index`` (of an option, from 0),
+            ``list`` (a list written as text), ``yes-no`` (1 is yes), or ``none`` (there is no truth).
+        hint: what is put before a hint.
+        keep: only rows with these values, by column.
+        layout: a rule that YAML cannot say, see :mod:`taid_vlm_eval.data.layouts`.
+        url: where the file can be had, for the message when it is missing.
+    """
 
     source: str
     path: str
     split: str = "test"
+    config: str | list[str] = ""
+    revision: str = ""
+    columns: dict[str, str | list[str]] = field(default_factory=dict)
+    options: str = "lines"
+    answer: str = "text"
+    hint: str = ""
+    keep: dict[str, str | list[str]] = field(default_factory=dict)
+    layout: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,7 +64,10 @@ class Generation:
 
 @dataclass(frozen=True)
 class Task:
-    """One benchmark, as its YAML file tells it; ``tasks/easy_vqa.yaml`` explains every key."""
+    """One benchmark, as its YAML file tells it; ``tasks/easy_vqa.yaml`` explains every key.
+
+    ``mode`` is a variant of the scorer, "" its default. The scorer ``none`` says that only a judge could score the answers.
+    """
 
     name: str
     description: str
@@ -51,6 +78,7 @@ class Task:
     prompt: Prompt = field(default_factory=Prompt)
     cluster: str = "item"
     protocol: str = ""
+    mode: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +145,7 @@ def load_task(name_or_path: str | Path, extra_folders: Sequence[str | Path] = ()
 def _check(task: Task, path: Path) -> None:
     from taid_vlm_eval.data import SOURCES
     from taid_vlm_eval.metrics import METRICS, SCORERS
+    from taid_vlm_eval.metrics.score import require_mode
 
     if task.name != path.stem:
         raise UserError(f"{path}: name is {task.name!r}, expected {path.stem!r} as the file is called; make them equal")
@@ -127,8 +156,11 @@ def _check(task: Task, path: Path) -> None:
     if task.generation.max_new_tokens < 1:
         raise UserError(f"{path}: generation.max_new_tokens is {task.generation.max_new_tokens}, expected 1 or more")
     try:
-        SCORERS.get(task.scorer)
-        METRICS.get(task.metric)
+        if task.scorer != NO_SCORER:
+            scorer = SCORERS.get(task.scorer)
+            if task.mode:
+                require_mode(task.mode, scorer.modes)
+            METRICS.get(task.metric)
         SOURCES.get(task.data.source)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -175,14 +207,34 @@ def _build(kind: type, given: Any, where: str) -> Any:
         value, hint = given[entry.name], hints[entry.name]
         if isinstance(hint, type) and is_dataclass(hint):
             value = _build(hint, value, f"{where}: {entry.name}")
-        # A YAML true is an int to Python; it is none here.
-        elif not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        elif not _fits(value, hint):
             raise UserError(
-                f"{where}: {entry.name} is {value!r} ({type(value).__name__}), expected {_KINDS[hint]}"
+                f"{where}: {entry.name} is {value!r} ({type(value).__name__}), expected {_kind(hint)}"
                 + ("; put it in quotes" if hint is str else "")
             )
         values[entry.name] = value
     return kind(**values)
 
 
-_KINDS = {str: "text", int: "a whole number", bool: "true or false"}
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+    if origin is not None:  # a choice of kinds
+        return any(_fits(value, one) for one in inner)
+    # A YAML true is an int to Python; it is none here.
+    return hint is Any or (isinstance(value, hint) and (hint is bool or not isinstance(value, bool)))
+
+
+_KINDS = {str: "text", int: "a whole number", bool: "true or false", type(None): "nothing", Any: "anything"}
+
+
+def _kind(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is dict:
+        return f"keys and values, each {_kind(inner[1])}"
+    if origin is list:
+        return f"a list, each entry {_kind(inner[0])}"
+    return _KINDS[hint] if origin is None else " or ".join(map(_kind, inner))

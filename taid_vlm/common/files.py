@@ -113,9 +113,11 @@ def new_folder(path: Path) -> Iterator[Path]:
             yield temporary
             # Temporary folders, and files that native code writes, are readable by their owner alone.
             os.chmod(temporary, 0o755)
-            for file in temporary.iterdir():
+            for file in temporary.rglob("*"):
                 if file.is_file():
                     os.chmod(file, 0o644)
+                    with open(file, "rb") as written:  # on the disk, before the name says that it is complete
+                        os.fsync(written.fileno())
             if path.exists():
                 aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old-"))
                 os.replace(path, aside / path.name)

@@ -4,6 +4,7 @@ The samples of a step are a function of the seed and the step alone, so that a r
 number of processes. How they are dealt to micro-batches changes no gradient.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -177,6 +178,13 @@ class Join:
         return replace(batch, student=side, pictures=pictures if self.keep_pictures else [])
 
 
+def _leave_signals(worker: int) -> None:
+    """Signals go to all processes of a group; the training process decides, and still needs its batches."""
+    for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def make_loader(
     records: PreparedRecords,
     order: StepOrder | list[list[int]],
@@ -193,11 +201,15 @@ def make_loader(
         prefetch: batches that each worker prepares ahead.
         pin_memory: put tensors where a GPU reads them while the processor goes on.
     """
-    options: dict[str, Any] = {"prefetch_factor": prefetch, "persistent_workers": True} if workers else {}
+    options: dict[str, Any] = {}
+    if workers:
+        options = {"prefetch_factor": prefetch, "persistent_workers": True, "worker_init_fn": _leave_signals}
     return DataLoader(
         records,  # type: ignore[arg-type]
         batch_sampler=order,
         collate_fn=join if isinstance(join, Join) else Join(join),
+        # It draws a seed for its workers: of a generator of its own, or dropout would draw otherwise after a resume.
+        generator=torch.Generator(),
         num_workers=workers,
         pin_memory=pin_memory,
         **options,

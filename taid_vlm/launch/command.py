@@ -44,7 +44,7 @@ def launch(
         run(parser.parse_args([*options, "-m", "taid_vlm", "train", *arguments]))
     except SignalException as signalled:
         raise StoppedError(
-            "every process was asked to; where a step was done a checkpoint was written, and the same command goes on from it"
+            "every process was asked to; the same command goes on from the newest checkpoint, see the messages above"
         ) from signalled
     except ChildFailedError as failed:
         codes = {failure.exitcode for failure in failed.failures.values()}

@@ -118,6 +118,13 @@ class Student(nn.Module):
         """Logits ``[R, V]`` at the answer rows; training goes through :meth:`hidden` and the fused loss instead."""
         return self.logit_scaling(self.head(self.hidden(inputs)))
 
+    def forget_body(self) -> None:
+        """Keep the head alone; :meth:`hidden` cannot be asked any more."""
+        self.vision_encoder = self.projector = None
+        base = backbone_of(self.language_model)
+        for name in [name for name, _ in base.named_children()]:  # the embeddings' place is looked for to find the head
+            setattr(base, name, nn.ModuleList())
+
     def train(self, mode: bool = True) -> "Student":
         """Training mode for parts that learn; frozen parts stay in evaluation mode (batch norm, dropout)."""
         super().train(mode)

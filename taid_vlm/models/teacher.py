@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,10 +74,7 @@ class Teacher:
 
     def keep_head(self) -> None:
         """Drop what only :meth:`hidden` needs, which cannot be asked any more."""
-        if isinstance(self.model, NativeModel):
-            self.model.forget_body()
-        else:
-            self.model.language_model.base_model.layers = torch.nn.ModuleList()  # type: ignore[union-attr]
+        self.model.forget_body()
 
     @property
     def head_weight(self) -> Tensor:
@@ -118,7 +116,7 @@ def teacher_from_saved(path: str) -> Teacher:
         UserError: see :func:`resolve` and :func:`load_student`.
     """
     loaded = load_student(resolve(path))
-    return _frozen(loaded.student, loaded.processor, loaded.spec.vision_encoder)
+    return _frozen(loaded.student, loaded.processor, loaded.spec)
 
 
 def teacher_from_language_model(
@@ -162,6 +160,18 @@ def teacher_without_weights(
     return Teacher(student.requires_grad_(False).eval(), own, "", None, sees=False)
 
 
-def _frozen(student: Student, processor: Processor, encoder: VisionEncoderSpec | None) -> Teacher:
+def _frozen(student: Student, processor: Processor, spec: StudentSpec | None) -> Teacher:
     student.requires_grad_(False).eval()
-    return Teacher(student, processor, fingerprint(student, processor), encoder, sees=encoder is not None)
+    encoder = spec.vision_encoder if spec is not None else None
+    made = fingerprint(student, processor, _sight(spec) if spec is not None else None)
+    return Teacher(student, processor, made, encoder, sees=encoder is not None)
+
+
+def _sight(spec: StudentSpec) -> list[Any]:
+    """What of encoder and projector decides the forward and is in no config; where their weights lie does not."""
+    if spec.vision_encoder is None or spec.projector is None:
+        return []
+    encoder = spec.vision_encoder.model_dump(mode="json", exclude={"weights", "weights_match"})
+    if Path(spec.vision_encoder.name).expanduser().is_dir():  # its config tells more
+        del encoder["name"]
+    return [encoder, spec.projector.model_dump(mode="json")]

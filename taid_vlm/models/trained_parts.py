@@ -112,10 +112,11 @@ def parameters_by_part(student: Student) -> dict[str, tuple[int, int]]:
 
 def trained_state(student: Student) -> dict[str, Tensor]:
     """What training changes, by name: parameters that learn, and the buffers (batch norm) of the parts they are in."""
-    changing: dict[str, Tensor] = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    buffers: dict[str, Tensor] = {}
     for part in PARTS:
         module: nn.Module | None = getattr(student, part)
         if module is not None and any(p.requires_grad for p in module.parameters()):
             kept = module.state_dict().keys()
-            changing |= {f"{part}.{name}": b for name, b in module.named_buffers() if name in kept}
-    return changing
+            buffers |= {f"{part}.{name}": b for name, b in module.named_buffers() if name in kept}
+    # Parameters last: where they are in shards, looking at a state dict frees those that were still gathered.
+    return {name: p for name, p in student.named_parameters() if p.requires_grad} | buffers

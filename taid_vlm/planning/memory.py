@@ -142,7 +142,7 @@ def held(
             mean = sum(samples.answers()) / len(samples.pairs)
             dtype: torch.dtype = getattr(torch, recipe.teacher.cache.dtype)
             rows = round(samples.everything * mean * models.teacher.head_weight.shape[1] * dtype.itemsize)
-        # Its layers are dropped. Weights that are a view of a mapped file stay in the process with the file.
+        # All but its head is dropped. Weights that are a view of a mapped file stay in the process with the file.
         if keeps_head_only(models) and not (loaded.teacher_mapped and not on_gpu):
             teacher = sizes.teacher_head
     return Held(process, teacher, features, rows)
@@ -156,8 +156,8 @@ def cached(recipe: Recipe, models: Models) -> bool:
 
 
 def keeps_head_only(models: Models) -> bool:
-    """Whether a cached teacher drops its layers: not where it reads pixels itself."""
-    return models.teacher is not None and (models.teacher.encoder_spec is None or models.shares_features)
+    """Whether there is a teacher that drops all but its head once its cache is filled."""
+    return models.teacher is not None
 
 
 def teacher_pass_shape(samples: Samples, models: Models) -> BatchShape | None:

@@ -311,10 +311,9 @@ class TrainingSpec(Strict):
     )
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     keep_last: int = Field(1, ge=1, description="checkpoints kept")
-    keep_best: str | None = Field(
+    keep_best: Literal["cross_entropy", "kl_to_teacher"] | None = Field(
         None,
-        description="held-out figure, the lower the better: cross_entropy, kl_to_teacher, ...; the checkpoint with the lowest is "
-        "kept, and its student is the one that is saved",
+        description="held-out figure of which the lowest is best; that checkpoint is kept, and its student is the one that is saved",
     )
     timeout_minutes: float = Field(
         30, gt=0, description="how long a process waits for the others before it takes them for lost"

@@ -32,6 +32,7 @@ class Progress:
     Attributes:
         dropped: samples that were left out of their steps, by reason.
         best: the lowest value so far of the figure that decides which student is kept, and ``best_step`` its step.
+        figures: the held-out ones of the student that would be saved.
     """
 
     step: int = 0
@@ -40,6 +41,7 @@ class Progress:
     log_bytes: int = 0
     best: float | None = None
     best_step: int | None = None
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 class Stateful(Protocol):
@@ -82,6 +84,7 @@ def save_checkpoint(
     Raises:
         UserError: no space left; earlier checkpoints are intact.
     """
+    distribution.share_buffers(trained.student)
     temperature = trained.temperature
     state = distribution.whole(
         {
@@ -107,6 +110,12 @@ def save_checkpoint(
     for old in complete_checkpoints(folder)[:-keep_last]:
         if old not in kept:
             shutil.rmtree(old)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Half-written checkpoints of a run that was killed, which would fill the disk; one process alone may call it."""
+    for left in folder.glob(".step-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:

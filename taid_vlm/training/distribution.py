@@ -23,14 +23,12 @@ from taid_vlm.training.sharding import scalars, shard
 from taid_vlm.training.zero import Zero, asked_for
 from taid_vlm.training.zero_state import gathered
 
-STRATEGIES = ("single", "ddp", "fsdp2", "zero2", "zero3")
-
 
 class Distribution:
     """One process among those of a run.
 
     Attributes:
-        strategy: exact name of how the student is spread; ``single`` where there is one process.
+        strategy: how the student is spread: single (one process), ddp, fsdp2, zero2 or zero3.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -114,6 +112,19 @@ class Distribution:
         torch.distributed.all_reduce(local)
         return local.tolist()
 
+    def agree(self, value: Any, what: str) -> None:
+        """Go on only if all processes have the same value.
+
+        Raises:
+            UserError: they differ.
+        """
+        found = self.gather(value)
+        if any(other != found[0] for other in found):
+            raise UserError(
+                f"processes do not see the same {what}: process 0 has {found[0]!r}, others have "
+                f"{sorted({repr(other) for other in found if other != found[0]})}; --output must be a folder that all machines share"
+            )
+
     def gather(self, value: Any) -> list[Any]:
         """The value of each process, by rank; it travels by pickle."""
         return [value] if self.world == 1 else list(gather_object([value]))
@@ -136,6 +147,20 @@ class Distribution:
                 return state.detach().to("cpu", copy=True) if self.main else torch.empty(0)
         return state.detach() if isinstance(state, Tensor) else state
 
+    def reshard(self) -> None:
+        """Give back what is gathered still: the outermost unit is, after a forward without a backward."""
+        for module in self._sharded.modules() if self._sharded is not None else ():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """The first process's running statistics (batch norm) for all, so that all are of one student; DDP sees to it by itself."""
+        if self.strategy in ("single", "ddp"):
+            return
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                torch.distributed.broadcast(buffer, 0)
+
     def unshard(self, student: nn.Module) -> None:
         """Make the parameters plain and whole again, in place: on the CPU of the first process; the others keep none.
 
@@ -145,9 +170,7 @@ class Distribution:
             self._zero.release(student, self.main)
         if self._sharded is None:
             return
-        for module in self._sharded.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()  # what is gathered still would come back with the next look at the state
+        self.reshard()  # what is gathered still would come back with the next look at the state
         made: dict[int, nn.Parameter] = {}  # a tied parameter stays tied
         for module in student.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):

@@ -5,6 +5,7 @@ byte; speeds go to ``timing.jsonl``.
 """
 
 import json
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from taid_vlm.common.files import disk_errors
+from taid_vlm.common.files import disk_errors, write_atomic
 
 WAITING = 0.05  # share of the time that is spent waiting for data, above which it is shown
 
@@ -22,7 +23,9 @@ WAITING = 0.05  # share of the time that is spent waiting for data, above which 
 class RunLog:
     """Files, trackers and the progress bar of a run; silent on all processes but the first."""
 
-    def __init__(self, run_dir: Path, accelerator: Accelerator, total: int, every: int, keep_bytes: int) -> None:
+    def __init__(
+        self, run_dir: Path, accelerator: Accelerator, total: int, every: int, keep_bytes: int, step: int = 0
+    ) -> None:
         self.accelerator, self.total, self.every = accelerator, total, every
         self.active = accelerator.is_main_process
         self.console = Console(stderr=True, quiet=not self.active)
@@ -37,12 +40,15 @@ class RunLog:
             *columns, console=self.console, transient=True, disable=not (self.active and self.console.is_terminal)
         )
         self.metrics, self.timing = run_dir / "metrics.jsonl", run_dir / "timing.jsonl"
+        self._skipped = run_dir / "skipped.jsonl"
         self.bytes = keep_bytes
         self.seconds = self.waited = 0.0
         if self.active:
             # Lines after the checkpoint that the run goes on from will be written again.
             with disk_errors("the log", run_dir), open(self.metrics, "ab") as file:
                 file.truncate(keep_bytes)
+            for path in (self.timing, self._skipped):
+                _keep_until(path, step)
 
     def __enter__(self) -> "RunLog":
         self.bar.start()
@@ -78,9 +84,15 @@ class RunLog:
 
     def skipped(self, step: int, figures: dict[str, float], ids: list[str]) -> Path:
         """A step that was not taken, with the samples that were in it; returns the file it is written to."""
-        path = self.metrics.parent / "skipped.jsonl"
-        self._append(path, {"step": step, "loss": figures["loss"], "grad_norm": figures["grad_norm"], "ids": ids})
-        return path
+        row = {"step": step, "loss": figures["loss"], "grad_norm": figures["grad_norm"], "ids": ids}
+        self._append(self._skipped, row)
+        return self._skipped
+
+    def sync(self) -> None:
+        """Bring the figures so far to the disk, before a checkpoint says how many they are."""
+        if self.active and self.metrics.exists():
+            with disk_errors("the log", self.metrics.parent), open(self.metrics, "ab") as file:
+                os.fsync(file.fileno())
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""
@@ -94,3 +106,13 @@ class RunLog:
             file.write(line)
         if path == self.metrics:
             self.bytes += len(line.encode())
+
+
+def _keep_until(path: Path, step: int) -> None:
+    """Drop the lines of later steps, and one that was not written to its end."""
+    if not path.exists():
+        return
+    whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+    kept = "".join(line for line in whole if json.loads(line)["step"] <= step)
+    if kept != path.read_text(encoding="utf-8"):
+        write_atomic(path, kept)

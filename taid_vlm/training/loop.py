@@ -1,5 +1,7 @@
 """The training loop, read from top to bottom."""
 
+import math
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.stopping import StoppedError
@@ -25,6 +27,7 @@ from taid_vlm.training.checkpoint import (
     complete_checkpoints,
     load_checkpoint,
     load_weights,
+    remove_leftovers,
     save_checkpoint,
 )
 from taid_vlm.training.distribution import Distribution
@@ -62,16 +65,20 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
     run_dir = Path(run_dir)
     # Trackers are made before the models, so that a missing one is told at once.
     patience = InitProcessGroupKwargs(timeout=timedelta(minutes=recipe.training.timeout_minutes))
+    # Otherwise DDP sorts its buckets anew after the first step, and with them the order in which three and more processes add:
+    # a run that goes on would differ in the last bits from one that was never stopped.
+    order = DistributedDataParallelKwargs(find_unused_parameters=int(os.environ.get("WORLD_SIZE", "1")) > 2)
     with hidden_from_accelerate():
         accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
+            mixed_precision="no",  # the recipe decides; accelerate's own settings would wrap the student
             log_with=usable_trackers(recipe) or None,
             project_dir=str(run_dir),
-            kwargs_handlers=[patience],
+            kwargs_handlers=[patience, order],
         )
     distribution = Distribution(accelerator)
     # One process after the other: the first writes what the others compare with.
-    with accelerator.main_process_first():
+    with lost_processes(distribution), accelerator.main_process_first():
         precision = claim(run_dir, recipe, accelerator)
     if (run_dir / "student" / "student.json").is_file():
         accelerator.print(f"{run_dir} is finished: its student is in {run_dir / 'student'}")
@@ -114,13 +121,20 @@ class _Run:
         self.progress = Progress()
         self.checkpoints = run_dir / "checkpoints"
         found = complete_checkpoints(self.checkpoints)
+        distribution.agree([path.name for path in found[-1:]], "checkpoints")
+        if distribution.main:
+            remove_leftovers(self.checkpoints)
         if found:
             self.progress = load_checkpoint(found[-1], self.trained, distribution)
         training = recipe.training
         self.log = RunLog(
-            run_dir, distribution.accelerator, training.steps, training.log_every, self.progress.log_bytes
+            run_dir,
+            distribution.accelerator,
+            training.steps,
+            training.log_every,
+            self.progress.log_bytes,
+            self.progress.step,
         )
-        self.last_figures: dict[str, float] = {}
         self.started = self.waited = 0.0  # when the current step began, and for how long it waited for its data
         for line in [f"going on from step {self.progress.step}"] if found else told:
             self.log.say(line)
@@ -172,7 +186,7 @@ class _Run:
             self.log.say(f"the student is that of step {best}: {recipe.training.keep_best} {self.progress.best:.4f}")
         distribution.unshard(setup.student)
         if distribution.main:
-            measured = [f"held-out {name}: {value:.4f}" for name, value in self.last_figures.items()]
+            measured = [f"held-out {name}: {value:.4f}" for name, value in self.progress.figures.items()]
             card = model_card(recipe, self.run_dir.name, measured, versions())
 
             def save(student: Student, name: str) -> None:
@@ -277,6 +291,11 @@ class _Run:
         """
         ids = [name for some in self.distribution.gather([n for batch in batches for n in batch.ids]) for name in some]
         file = self.log.skipped(self.progress.step, figures, ids)
+        if self.progress.skipped_in_a_row >= self.recipe.training.max_skipped and not figures["rows"]:
+            counted = ", ".join(f"{reason} {count}" for reason, count in self.progress.dropped.items())
+            raise UserError(
+                f"no sample could be used in {self.progress.skipped_in_a_row} steps in a row; left out so far, by reason: {counted}"
+            )
         if self.progress.skipped_in_a_row >= self.recipe.training.max_skipped:
             raise UserError(
                 f"the loss or its gradient was not finite in {self.progress.skipped_in_a_row} steps in a row; the last samples: "
@@ -292,21 +311,22 @@ class _Run:
         if self.setup.validation is None:
             return False
         figures = validate(self.setup, self.module, self.distribution)
-        self.last_figures = figures
         self.log.validation(self.progress.step, figures)
         if self.on_policy is not None:
             self.on_policy.validated(figures)
         kept, progress = self.recipe.training.keep_best, self.progress
         if kept is None:
+            progress.figures = figures
             return False
         if kept not in figures:
             raise UserError(f"training.keep_best: there is no held-out figure {kept!r}, found: {', '.join(figures)}")
-        if progress.best is not None and not figures[kept] < progress.best:
+        if not math.isfinite(figures[kept]) or (progress.best is not None and figures[kept] >= progress.best):
             return False
-        progress.best, progress.best_step = figures[kept], progress.step
+        progress.best, progress.best_step, progress.figures = figures[kept], progress.step, figures
         return True
 
     def _save(self) -> None:
+        self.log.sync()
         self.progress.log_bytes = self.log.bytes
         save_checkpoint(
             self.checkpoints, self.trained, self.progress, self.recipe.training.keep_last, self.distribution

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -182,7 +182,7 @@ def _written(
     recipe: Recipe, records: list[Record], teacher: Teacher, precision: str, accelerator: Accelerator, say: Say
 ) -> list[Record]:
     """The records with the teacher's words as their last answers."""
-    with _bar("answers") as progress:
+    with _bar("answers") if accelerator.is_main_process else nullcontext() as progress:
         writes = WrittenAnswers(teacher, recipe.data.answer_tokens, precision, recipe.data.max_length)
         share = accelerator.process_index, accelerator.num_processes
         answered = writes.replaced(records, progress, share, accelerator.wait_for_everyone)

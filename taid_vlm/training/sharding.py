@@ -49,7 +49,8 @@ def shard_like(like: Tensor, whole: Tensor) -> Tensor:
     if not isinstance(like, DTensor):
         return whole
     moved = whole.to(device=like.device, dtype=like.dtype)
-    return distribute_tensor(moved, like.device_mesh, like.placements, src_data_rank=None)
+    shard = distribute_tensor(moved, like.device_mesh, like.placements, src_data_rank=None)
+    return torch.empty_like(like).copy_(shard)  # in some releases it is a view, which would keep the whole
 
 
 def shard_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

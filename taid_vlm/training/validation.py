@@ -30,6 +30,7 @@ def validate(setup: Setup, module: nn.Module, distribution: Distribution) -> dic
     counts = [i + rank < len(batches) for i in range(0, len(batches), world)]
     totals: dict[str, float] = {}
     rows = 0
+    distribution.share_buffers(module)
     was_training = module.training
     module.eval()
     loader = make_loader(setup.validation, share, setup.processor.tokenizer.eos_token_id)
@@ -39,6 +40,7 @@ def validate(setup: Setup, module: nn.Module, distribution: Distribution) -> dic
         for name, value in figures_of(out).items():
             totals[name] = totals.get(name, 0.0) + (value if counted else 0.0)
     module.train(was_training)
+    distribution.reshard()
     everywhere = distribution.sum([float(rows), *totals.values()])
     if not everywhere[0]:
         raise UserError("no held-out sample can be used: every picture of data.validation is broken")

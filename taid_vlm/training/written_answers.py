@@ -8,33 +8,37 @@ An answer that the teacher did not end within the limit is not learnt from: cut 
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
+from PIL.Image import Image
 
 from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
+from taid_vlm.common.shared import PATIENCE, PAUSE
 from taid_vlm.data.images import open_image
 from taid_vlm.data.pictures import PictureDigests
 from taid_vlm.data.record import BadSampleError, Record
 from taid_vlm.models.generate import Answer
 from taid_vlm.models.teacher import Teacher
+from taid_vlm.training.cache.keys import tokenizer_digest
 from taid_vlm.training.precision import autocast
 
 BATCH = 16
 SHARD = 16 * BATCH
-FORMAT = 3  # an answer, and why it is left out
+FORMAT = 4  # an answer, and why it is left out
 
 LeftOut = Literal["cut", "no words", "long question", "picture"]
 WHY: dict[LeftOut, str] = {
     "cut": "the teacher's answer is longer than data.answer_tokens; raise it to keep them",
     "no words": "the teacher has no answer",
     "long question": "the question is longer than data.max_length",
-    "picture": "the teacher takes no picture of that shape",
+    "picture": "the teacher cannot be asked that",
 }
 
 
@@ -52,16 +56,21 @@ class Answered:
     Attributes:
         left_out: how many records are not among them, by reason.
         kept: how many have the answers that they came with, for they do not end with a question and its answer.
+        refused: why the teacher could not be asked the first of those that it could not be asked.
     """
 
     records: list[Record]
     left_out: Counter[LeftOut]
     kept: int
+    refused: str = ""
 
     def told(self) -> list[str]:
         """A line for each thing that a person should know."""
         total = len(self.records) + self.left_out.total()
-        lines = [f"{count} of {total} samples are left out: {WHY[why]}" for why, count in self.left_out.most_common()]
+        lines = []
+        for why, count in self.left_out.most_common():
+            first = f"; the first: {self.refused}" if why == "picture" else ""
+            lines.append(f"{count} of {total} samples are left out: {WHY[why]}{first}")
         if self.kept:
             lines.append(
                 f"{self.kept} of {total} samples keep their own answers: they do not end with one to a question"
@@ -80,7 +89,8 @@ class WrittenAnswers:
 
     def __init__(self, teacher: Teacher, max_tokens: int, precision: str, max_length: int) -> None:
         self.teacher, self.max_tokens, self.precision, self.max_length = teacher, max_tokens, precision, max_length
-        about = f"{FORMAT} {teacher.fingerprint} {max_tokens} {precision} {max_length}"
+        tokenizer = tokenizer_digest(teacher.processor.tokenizer)
+        about = f"{FORMAT} {teacher.fingerprint} {tokenizer} {max_tokens} {precision} {max_length}"
         name = hashlib.sha256(about.encode()).hexdigest()[:24]
         self.folder = cache_folder() / "answers" / name
         self._pictures = PictureDigests()
@@ -100,8 +110,12 @@ class WrittenAnswers:
 
         Args:
             share: rank and number of processes, each of which writes its part. wait: returns when all have come to it.
+
+        Raises:
+            UserError: pictures for a teacher that takes none, damaged answers, or answers of other processes that are not seen.
         """
         keys = [self._key(record) if _asks(record) else "" for record in records]
+        self._refuse_pictures([record for record, key in zip(records, keys, strict=True) if key])
         known = self._read()
         missing = [i for i, key in enumerate(keys) if key and key not in known]
         missing = list({keys[i]: i for i in missing}.values())  # one of equal questions
@@ -121,15 +135,60 @@ class WrittenAnswers:
             known = self._read()
         answered: list[Record] = []
         left_out: Counter[LeftOut] = Counter()
-        kept = 0
+        kept, refused = 0, ""
         for record, key in zip(records, keys, strict=True):
             outcome = known.get(key)
+            if key and outcome is None:
+                outcome, why = self._unanswered(record, key, known)
+                refused = refused or why
             if outcome is not None and outcome.left_out is not None:
                 left_out[outcome.left_out] += 1
                 continue
             kept += not key and _is_conversation(record)
             answered.append(record if outcome is None else _with_answer(record, outcome.answer))
-        return Answered(answered, left_out, kept)
+        return Answered(answered, left_out, kept, refused)
+
+    def _refuse_pictures(self, asked: list[Record]) -> None:
+        shown = next((record for record in asked if record.images), None)
+        if shown is not None and not self.teacher.sees:
+            raise UserError(
+                f"the teacher takes no pictures, and is to answer about one (sample {shown.id}): choose a teacher that sees, or data "
+                f"without pictures"
+            )
+
+    def _unanswered(self, record: Record, key: str, known: dict[str, Outcome]) -> tuple[Outcome | None, str]:
+        """What becomes of a record without a known outcome, and why: left out, or as it is for screening to judge.
+
+        Raises:
+            UserError: it can be asked, and another process has its answer where this one does not see it.
+        """
+        try:
+            self._question(record)
+        except BadSampleError:
+            return None, ""
+        except UserError as error:
+            return Outcome("", "picture"), str(error)
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            time.sleep(PAUSE)
+            known.update(self._read())
+            if key in known:
+                return known[key], ""
+        raise UserError(
+            f"the processes do not see one folder of written answers: there is none for sample {record.id} in {self.folder}, after all "
+            f"processes have written theirs. On several machines set TAID_VLM_CACHE to a folder on a disk that all of them share"
+        )
+
+    def _question(self, record: Record) -> tuple[int, list[Image]]:
+        """How many tokens the question has, and its pictures.
+
+        Raises:
+            BadSampleError: a picture that cannot be read.
+            UserError: what this teacher cannot be asked; a picture of a shape that it does not take.
+        """
+        pictures = [open_image(picture) for picture in record.images]
+        asks = self.teacher.processor.render(record.messages[:-1], True, [picture.size for picture in pictures])
+        return len(asks.ids), pictures
 
     def _write(self, records: list[Record], keys: list[str]) -> dict[str, Outcome]:
         written: dict[str, Outcome] = {}
@@ -137,19 +196,14 @@ class WrittenAnswers:
         for start in range(0, len(records), BATCH):
             good = []
             for record, key in zip(records[start : start + BATCH], keys[start : start + BATCH], strict=True):
-                asked = record.messages[:-1]
                 try:
-                    pictures = [open_image(picture) for picture in record.images]
-                    asks = self.teacher.processor.render(asked, True, [picture.size for picture in pictures])
-                except BadSampleError:
+                    length, pictures = self._question(record)
+                except (BadSampleError, UserError):  # what becomes of it is seen in the end
                     continue
-                except UserError:  # a shape that this teacher does not take
-                    written[key] = Outcome("", "picture")
+                if length <= self.max_length:
+                    good.append((key, record.messages[:-1], pictures))
                 else:
-                    if len(asks.ids) <= self.max_length:
-                        good.append((key, asked, pictures))
-                    else:
-                        written[key] = Outcome("", "long question")
+                    written[key] = Outcome("", "long question")
             if good:
                 with autocast(device, self.precision), torch.no_grad():
                     answers = self.teacher.answers([m for _, m, _ in good], [p for _, _, p in good], self.max_tokens)

@@ -85,6 +85,12 @@ def test_the_rest_of_a_broken_field_is_no_row(tmp_path: Path, text: str) -> None
     assert answers(records) == ["d"]
 
 
+def test_a_row_that_stands_alone_is_one_also_behind_a_stray_quote(tmp_path: Path) -> None:
+    records = read(tmp_path, 'image,question,answer\n,"what is "this"?",cat\n,how long is a 5" nail?,long\n,x,y\n')
+    assert answers(records) == ["long", "y"]
+    assert list(told(records)) == [2]
+
+
 @pytest.mark.parametrize("mark", [";", "\t"])
 def test_columns_may_be_separated_otherwise(tmp_path: Path, mark: str) -> None:
     lines = ["image,question,answer", ",a,b", ',"open,x', ',"c\n",d', ",e,f"]

@@ -175,7 +175,14 @@ def test_calling_tools_is_refused_with_what_to_do(tmp_path: Path, role: str) -> 
     read("jsonl", lines(tmp_path / "x.jsonl", no_calls))[0].check()
 
 
-@pytest.mark.parametrize(("indices", "order"), [([1, 0], "ba"), ([0, 1], "ab"), ([0, 0], "ab"), ([1, None], "ab")])
+@pytest.mark.parametrize("indices", [[0, 0], [1, 1], [1, 2], [1, None], [-1, 0]])
+def test_places_that_cannot_be_meant_are_refused(tmp_path: Path, indices: list[int | None]) -> None:
+    parts = [{"type": "image", "index": index, "text": None} for index in indices]
+    (record,) = read("jsonl", lines(tmp_path / "x.jsonl", asked(*parts, images=["a.png", "b.png"])))
+    assert refused(record).reason == "image count"
+
+
+@pytest.mark.parametrize(("indices", "order"), [([1, 0], "ba"), ([0, 1], "ab"), ([None, None], "ab")])
 def test_places_that_parts_name_are_kept(tmp_path: Path, indices: list[int | None], order: str) -> None:
     parts = [{"type": "image", "index": index, "text": None} for index in indices]
     (record,) = read("jsonl", lines(tmp_path / "x.jsonl", asked(*parts, images=["a.png", "b.png"])))

@@ -84,7 +84,7 @@ def test_students_of_two_runs_do_not_share_a_folder(fake: FakeModel, tmp_path: P
 def test_tasks_of_own_folders(fake: FakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_task(tmp_path)
     assert main(["--list-tasks", "--tasks-folder", "."]) == 0
-    assert capsys.readouterr().out.split() == ["chatterbot", "easy_vqa", "small"]
+    assert {"chatterbot", "easy_vqa", "small"} <= set(capsys.readouterr().out.split())
     assert main(["m", "--tasks", "small", "--tasks-folder", "."]) == 0
 
 
@@ -159,3 +159,27 @@ def test_the_module_as_a_user_starts_it(tmp_path: Path, language_model: Path) ->
     (result,) = json.loads(done.stdout)
     assert (result["n"], result["model"]["adapter"]) == (3, "transformers")
     assert "Traceback" not in done.stderr
+
+
+def test_named_figures_follow_their_task(
+    fake: FakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rows(tmp_path, [{"question": "?", "answer": "yes"}, {"question": "??", "answer": "no"}])
+    task = write_task(tmp_path, scorer="yes_no", metric="hallusion_bench")
+    fake.rule = lambda request: {"?": "<think>no</think>Yes.", "??": "perhaps"}[request.prompt]
+    assert main(["m", "--tasks", str(task)]) == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    first, *named = [row for row in rows if row]
+    assert first[:3] == ["small", "yes_no", "hallusion_bench"]
+    assert first[5] == "50.0%"
+    assert {row[2]: row[3].split()[0] for row in named}["aAcc"] == "0.5000"
+    assert {row[2] for row in named} == {"aAcc", "fAcc", "qAcc", "mean"}
+
+
+def test_points_are_told_as_points(fake: FakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(tmp_path, [{"question": "?", "answer": "yes"}])
+    fake.rule = lambda request: "yes"
+    assert main(["m", "--tasks", str(write_task(tmp_path, scorer="yes_no", metric="mme", mode="mme"))]) == 0
+    out = capsys.readouterr().out
+    assert "yes_no mme" in out
+    assert "200.0 (" in out

@@ -8,7 +8,7 @@ import pytest
 from taid_vlm_eval import evaluate
 from taid_vlm_eval.data import Item
 from taid_vlm_eval.metrics import SCORERS
-from taid_vlm_eval.result import majority_score
+from taid_vlm_eval.scoring import majority_score
 from tests.eval.fakes import FakeModel, write_rows, write_task
 
 ROWS = [

@@ -12,7 +12,7 @@ from tests.eval.fakes import task_content, write_task
 
 
 def test_shipped_tasks_load() -> None:
-    assert list_tasks() == ["chatterbot", "easy_vqa"]
+    assert {"chatterbot", "easy_vqa"} <= set(list_tasks())
     easy, chatter = (load_task(name).task for name in ("easy_vqa", "chatterbot"))
     assert easy.data == Data("easy_vqa", "asset:easy-vqa", "test")
     assert (easy.scorer, easy.metric, easy.cluster) == ("exact_match", "accuracy", "image")
@@ -29,7 +29,7 @@ def test_what_may_be_left_out_has_its_default(tmp_path: Path) -> None:
 
 def test_own_folders_add_tasks(tmp_path: Path) -> None:
     write_task(tmp_path)
-    assert list_tasks([tmp_path]) == ["chatterbot", "easy_vqa", "small"]
+    assert list_tasks([tmp_path]) == sorted([*list_tasks(), "small"])
     assert load_task("small", [tmp_path]).task.description == "a few questions"
     with pytest.raises(UserError, match="unknown task 'small'"):
         load_task("small")
@@ -43,8 +43,8 @@ def test_own_folders_add_tasks(tmp_path: Path) -> None:
 def test_unknown_names_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^unknown task 'easy_vqua': did you mean 'easy_vqa'"):
         load_task("easy_vqua")
-    with pytest.raises(UserError, match=r"^unknown task 'mmlu': known names: chatterbot, easy_vqa$"):
-        load_task("mmlu")
+    with pytest.raises(UserError, match=r"^unknown task 'xyz': known names: .*chatterbot, .*easy_vqa"):
+        load_task("xyz")
     with pytest.raises(UserError, match=r"^no task file at .*gone\.yaml$"):
         load_task(tmp_path / "gone.yaml")
 

@@ -8,9 +8,9 @@ from PIL import Image
 from torch import nn
 
 from taid_vlm.losses import LossSpec, distillation_loss
+from taid_vlm.models.casts import FrozenCast, cast_layers
 from taid_vlm.models.native.loading import open_native
 from taid_vlm.models.student import ModelInputs, Student
-from taid_vlm.models.casts import FrozenCast, cast_layers
 from taid_vlm.training.precision import autocast
 from tests.tiny.language_model import tiny_llama
 from tests.tiny.native import save_native

@@ -48,6 +48,7 @@ def test_the_student_saved_is_the_best(
     best = min(figures, key=lambda step: figures[step])
     assert best < max(figures)  # or the test would show nothing
     assert f"the student is that of step {best}" in capfd.readouterr().err
+    assert f"held-out cross_entropy: {figures[best]:.4f}" in (tmp_path / "best" / "student" / "README.md").read_text()
     (kept,) = (path for path in complete_checkpoints(tmp_path / "best" / "checkpoints") if int(path.name[5:]) == best)
     state = torch.load(kept / "state.pt", weights_only=True)["weights"]
     saved = load_file(tmp_path / "best" / "student" / "model.safetensors")

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -245,7 +247,7 @@ def ask(server: StandIn, k: int = 3) -> ServedTeacher:
     return ServedTeacher(Client(server.url, **QUICK), "tiny", k, "uniform")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("fault", [500, 503, 429, "hangs up", "stops in the middle", "is slow"])
+@pytest.mark.parametrize("fault", [500, 503, 429, "hangs up", "stops in the middle"])
 def test_what_may_pass_is_tried_again(server: StandIn, fault: int | str) -> None:
     server.faults = [fault, fault]
     teacher = ask(server)
@@ -255,6 +257,37 @@ def test_what_may_pass_is_tried_again(server: StandIn, fault: int | str) -> None
     with pytest.raises(UserError, match=r"gave no answer to /v1/completions after 4 attempts \(.*see whether it runs"):
         teacher.completion([5, 6, 7])
     assert server.seen == 7
+
+
+def test_a_server_that_says_nothing_is_asked_once_more(server: StandIn) -> None:
+    server.faults = ["is slow"]
+    teacher = ask(server)
+    assert teacher.known(teacher.completion([5, 6, 7]), [5, 6, 7], [1])[0][0]
+    assert server.seen == 2
+    server.faults = ["is slow"] * 10
+    with pytest.raises(UserError, match=r"gave no answer to /v1/completions after 2 attempts \(.*timed out"):
+        teacher.completion([5, 6, 7])
+    assert server.seen == 4
+
+
+def test_the_key_does_not_go_where_a_server_sends_us(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "open sesame")
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(307)
+            self.send_header("Location", f"{server.url}/v1/models")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        with pytest.raises(UserError, match=f"sends us on to {server.url}/v1/models: set teacher.url"):
+            Client(f"http://127.0.0.1:{other.server_port}", **QUICK).get("/v1/models")  # type: ignore[arg-type]
+        other.shutdown()
+    assert server.seen == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Students in shards: adapters and scalars too, one checkpoint for any number of processes, weights that come back whole."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from taid_vlm.models.student import Student
 from taid_vlm.recipe import Recipe, dump_recipe
 from taid_vlm.training import train
+from taid_vlm.training.checkpoint import complete_checkpoints
 from taid_vlm.training.sharding import scalars, units
 from tests.tiny.language_model import tiny_llama
 from tests.tiny.recipes import distil, logged_steps
@@ -92,12 +94,44 @@ def test_half_of_the_bytes_change_little(recipes: Path) -> None:
         assert right["loss"] == pytest.approx(left["loss"], rel=0.03)
 
 
+def cut_after_the_first_checkpoint(run_dir: Path) -> None:
+    shutil.rmtree(run_dir / "student")
+    for later in complete_checkpoints(run_dir / "checkpoints")[1:]:
+        shutil.rmtree(later)
+
+
+@pytest.mark.slow
+def test_three_copies_go_on_to_the_same_bits(
+    tmp_path: Path, language_model: Path, easy_vqa: Path, teacher: Path
+) -> None:
+    content = distil(language_model, easy_vqa, teacher, cache=False).model_dump()
+    content["training"] = {**TRAINING, "batch_size": 3, "checkpoint_every": 2, "keep_last": 9}
+    (tmp_path / "r.yaml").write_text(dump_recipe(Recipe.model_validate(content)))
+    run_dir, found = tmp_path / "ddp-3-r", []
+    for _ in range(2):
+        launch(tmp_path, 3, "ddp/r")
+        found.append([(run_dir / file).read_bytes() for file in ("metrics.jsonl", "student/model.safetensors")])
+        cut_after_the_first_checkpoint(run_dir)
+    assert found[0] == found[1]
+
+
+def test_dropout_goes_on_where_it_was(tmp_path: Path, language_model: Path, easy_vqa: Path, teacher: Path) -> None:
+    content = distil(language_model, easy_vqa, teacher, cache=False).model_dump()
+    content["student"]["train"] |= {"language_model": {"mode": "lora", "lora": {"rank": 2, "dropout": 0.5}}}
+    content["training"] = {**TRAINING, "checkpoint_every": 2, "keep_last": 9}
+    found = []
+    for _ in range(2):
+        train(Recipe.model_validate(content), tmp_path / "r")
+        files = ("metrics.jsonl", "student/model.safetensors", "student/README.md")
+        found.append([(tmp_path / "r" / file).read_bytes() for file in files])
+        cut_after_the_first_checkpoint(tmp_path / "r")
+    assert found[0] == found[1]
+
+
 @pytest.mark.slow
 def test_one_process_goes_on_from_the_checkpoint_of_two(
     tmp_path: Path, language_model: Path, easy_vqa: Path, teacher: Path
 ) -> None:
-    from taid_vlm.training.checkpoint import complete_checkpoints
-
     content = distil(language_model, easy_vqa, teacher, cache=False).model_dump()
     content["loss"] |= {"mass_rows": 0}
     content["training"] = {**TRAINING, "checkpoint_every": 2, "keep_last": 9}
@@ -107,11 +141,7 @@ def test_one_process_goes_on_from_the_checkpoint_of_two(
     run_dir = tmp_path / "fsdp2-2-r"
     student = load_file(run_dir / "student" / "model.safetensors")
     steps = logged_steps(run_dir)
-    # As if it had been stopped after step 2.
-    for file in (run_dir / "student").rglob("*"):
-        file.unlink() if file.is_file() else None
-    for later in complete_checkpoints(run_dir / "checkpoints")[1:]:
-        (later / "state.pt").unlink()
+    cut_after_the_first_checkpoint(run_dir)
     train(made, run_dir)
     for left, right in zip(steps, logged_steps(run_dir), strict=True):
         assert right["loss"] == pytest.approx(left["loss"], rel=1e-3)

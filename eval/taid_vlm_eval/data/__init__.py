@@ -7,8 +7,10 @@ from pathlib import Path
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import sha256_of
+from taid_vlm_eval.data.hub import data_set_folder
 from taid_vlm_eval.data.item import SOURCES, Item
 from taid_vlm_eval.data.sources import read_chatterbot, read_easy_vqa, read_jsonl
+from taid_vlm_eval.data.tables import read_hub, read_tsv, tsv_file
 from taid_vlm_eval.task import TaskFile
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "load_items",
     "read_chatterbot",
     "read_easy_vqa",
+    "read_hub",
     "read_jsonl",
+    "read_tsv",
     "require_limit",
     "subset",
 ]
@@ -27,6 +31,8 @@ __all__ = [
 
 def data_folder(task_file: TaskFile) -> Path:
     """The file or folder a task reads: an asset of the cache, an absolute path, or one beside the task's file.
+
+    Of the source ``hub`` see :func:`data_set_folder`, of ``tsv`` see :func:`tsv_file`.
 
     Raises:
         UserError: unknown asset, or nothing at the path.
@@ -37,6 +43,12 @@ def data_folder(task_file: TaskFile) -> Path:
     written = task_file.task.data.path
     if written.startswith(PREFIX):
         return Path(resolve(written))
+    finder = {"hub": data_set_folder, "tsv": tsv_file}.get(task_file.task.data.source)
+    if finder is not None:
+        try:
+            return finder(task_file.task.data, task_file.folder)
+        except UserError as error:
+            raise UserError(f"task {task_file.task.name!r}: {error}") from None
     path = task_file.folder / Path(written).expanduser()
     if not path.exists():
         raise UserError(
@@ -52,9 +64,10 @@ def load_items(task_file: TaskFile, *, limit: int | None = None, seed: int = 0) 
         UserError: data missing, malformed or empty; two items with one id; a limit below 1.
     """
     task = task_file.task
-    items = SOURCES.get(task.data.source)(data_folder(task_file), task.data.split)
+    place = data_folder(task_file)
+    items = SOURCES.get(task.data.source)(place, task.data)
     if not items:
-        raise UserError(f"task {task.name!r}: split {task.data.split!r} of {data_folder(task_file)} holds no items")
+        raise UserError(f"task {task.name!r}: split {task.data.split!r} of {place} holds no items")
     seen: set[str] = set()
     for item in items:
         if item.id in seen:

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from taid_vlm.common.registry import Registry
-from taid_vlm_eval.data.pictures import open_picture
+from taid_vlm_eval.data.pictures import BrokenImageError, open_picture
+from taid_vlm_eval.task import Data
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Item:
         images: in the order the model sees them; a file may turn out to be missing or broken.
         answer: the truth, or several texts of which each is right.
         cluster: items with the same cluster are resampled together for the error bar; empty until a task sets it.
+        facts: what else the data says of it, for scorers (options, say) and metrics (category, say).
+        broken: why the record cannot be asked; empty for all others. It is reported and counts as wrong.
     """
 
     id: str
@@ -26,9 +30,11 @@ class Item:
     answer: str | list[str]
     images: list[Path] = field(default_factory=list)
     cluster: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    broken: str = ""
 
 
-Source = Callable[[Path, str], list[Item]]  # (file or folder, split) -> items in their fixed order
+Source = Callable[[Path, Data], list[Item]]  # (file or folder, the task's data) -> items in their fixed order
 SOURCES: Registry[Source] = Registry("data source")
 
 
@@ -36,6 +42,8 @@ def open_images(item: Item) -> list[Image.Image]:
     """Decode an item's images to RGB.
 
     Raises:
-        BrokenImageError: see :func:`open_picture`.
+        BrokenImageError: see :func:`open_picture`; or the whole record is broken.
     """
+    if item.broken:
+        raise BrokenImageError(item.broken)
     return [open_picture(path) for path in item.images]

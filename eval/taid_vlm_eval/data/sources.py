@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from taid_vlm.common.errors import UserError, did_you_mean
-from taid_vlm_eval.data.item import SOURCES, Item
+from taid_vlm_eval.data.item import SOURCES, Item, Source
+from taid_vlm_eval.task import Data
 
 
 def _require_split(split: str, known: tuple[str, ...], where: Path) -> None:
@@ -33,7 +36,6 @@ def _read_json(path: Path) -> Any:
         raise UserError(f"{path} is not valid JSON: {error}") from error
 
 
-@SOURCES.register("easy_vqa")
 def read_easy_vqa(root: Path, split: str) -> list[Item]:
     """The easy-vqa 1.0 package: ``easy_vqa/data/{train,test}/questions.json`` and ``images/<id>.png`` beside it.
 
@@ -68,7 +70,6 @@ def is_held_out(question: str) -> bool:
     return int(hashlib.sha256(question.encode()).hexdigest(), 16) % 10 == 0
 
 
-@SOURCES.register("chatterbot")
 def read_chatterbot(root: Path, split: str) -> list[Item]:
     """The chatterbot-corpus package: ``chatterbot_corpus/data/english/*.yml``, first two utterances of each conversation.
 
@@ -109,7 +110,6 @@ def _exchanges(path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-@SOURCES.register("jsonl")
 def read_jsonl(path: Path, split: str) -> list[Item]:
     """One JSON object a line: ``question``, ``answer`` (text, or a list of right texts), ``id``?, ``images``?.
 
@@ -155,3 +155,23 @@ def _jsonl_item(line: str, number: int, file: Path) -> Item:
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _by_split(read: Callable[[Path, str], list[Item]]) -> Source:
+    """A reader whose files say everything: keys that only tables know are refused, not ignored."""
+
+    def read_all(path: Path, data: Data) -> list[Item]:
+        for entry in fields(Data):
+            unset = entry.default_factory() if entry.default_factory is not MISSING else entry.default
+            if entry.name not in ("source", "path", "split") and getattr(data, entry.name) != unset:
+                raise UserError(
+                    f"data.{entry.name} is for tables (hub, tsv); data of the kind {data.source!r} has none"
+                )
+        return read(path, data.split)
+
+    return read_all
+
+
+SOURCES.register("easy_vqa")(_by_split(read_easy_vqa))
+SOURCES.register("chatterbot")(_by_split(read_chatterbot))
+SOURCES.register("jsonl")(_by_split(read_jsonl))

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from taid_vlm.common.registry import Registry
-from taid_vlm_eval.metrics.intervals import bootstrap_interval, wilson_interval
+from taid_vlm_eval.metrics.intervals import bootstrap_means, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Estimate:
     Attributes:
         named: further figures of the same metric, by name: categories, parts, counts.
         top: the largest value possible (1 for shares; MME counts points).
+        draws: the figure in each draw of the bootstrap, [R], nan where it is not defined. Two models that answered the same
+            items are drawn alike, so the differences of their draws are those of pairs.
+        behind: how many clusters the figure rests on.
     """
 
     value: float
@@ -39,8 +44,11 @@ class Estimate:
     high: float
     named: Mapping[str, "Estimate"] = field(default_factory=dict)
     top: float = 1.0
+    draws: np.ndarray | None = field(default=None, compare=False, repr=False)
+    behind: int = field(default=0, compare=False, repr=False)
 
 
+TAILS = [(1 - 0.95) / 2, 1 - (1 - 0.95) / 2]  # of a 95 % interval
 Metric = Callable[[Sequence[Scored], int], Estimate]
 METRICS: Registry[Metric] = Registry("metric")
 
@@ -62,10 +70,11 @@ def mean_of_unit_scores(scored: Sequence[Scored], seed: int) -> Estimate:
     values = [one.value for one in scored]
     clusters = [one.cluster for one in scored]
     mean = sum(values) / len(values)
-    low, high = bootstrap_interval(values, clusters, seed=seed)
+    draws_R, behind = bootstrap_means(values, clusters, seed=seed), len(set(clusters))
+    low, high = np.quantile(draws_R, TAILS).tolist()
     if high - low < 1e-9:
-        low, high = interval_without_spread(mean, len(set(clusters)))
-    return Estimate(mean, low, high)
+        low, high = interval_without_spread(mean, behind)
+    return Estimate(mean, low, high, draws=draws_R, behind=behind)
 
 
 METRICS.register("accuracy")(mean_of_unit_scores)

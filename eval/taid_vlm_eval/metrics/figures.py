@@ -5,7 +5,7 @@ its tasks. So it is enough to add up columns of numbers for each cluster once, a
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,13 +79,13 @@ def estimate_figures(
     estimates = {}
     for name, figure in figures.items():
         value = float(figure.of_sums(total_1K)[0])
-        draws_R = figure.of_sums(drawn_RK)
-        draws_R = draws_R[~np.isnan(draws_R)]
+        all_R = figure.of_sums(drawn_RK)
+        draws_R = all_R[~np.isnan(all_R)]
         low, high = np.quantile(draws_R, [tail, 1 - tail]).tolist() if draws_R.size else (value, value)
+        behind = int((sums_CK[:, list(figure.counts)].sum(axis=1) > 0).sum())
         if high - low < 1e-9 * figure.top:
-            behind = int((sums_CK[:, list(figure.counts)].sum(axis=1) > 0).sum())
             low, high = (bound * figure.top for bound in interval_without_spread(value / figure.top, behind))
-        estimates[name] = Estimate(value, low, high, top=figure.top)
+        estimates[name] = Estimate(value, low, high, top=figure.top, draws=all_R, behind=behind)
     return estimates
 
 
@@ -105,5 +105,4 @@ def _draw_sums(sums_CK: np.ndarray, generator: np.random.Generator, resamples: i
 
 def with_named(primary: str, estimates: dict[str, Estimate]) -> Estimate:
     """The estimate called ``primary``, with all of them (itself too) as its named ones."""
-    first = estimates[primary]
-    return Estimate(first.value, first.low, first.high, named=estimates, top=first.top)
+    return replace(estimates[primary], named=estimates)

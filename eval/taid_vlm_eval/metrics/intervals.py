@@ -37,6 +37,18 @@ def bootstrap_interval(
     Raises:
         ValueError: no values, or unequal lengths.
     """
+    tail = (1 - level) / 2
+    low, high = np.quantile(bootstrap_means(values, clusters, seed=seed, resamples=resamples), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def bootstrap_means(
+    values: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """The mean in each draw, [R]; see :func:`bootstrap_interval`.
+
+    Other values with the same clusters and seed are drawn alike, so means of two models can be compared draw by draw.
+    """
     if len(values) == 0 or len(values) != len(clusters):
         raise ValueError(f"need as many clusters as values and at least one, got {len(clusters)} and {len(values)}")
     index: dict[Hashable, int] = {}
@@ -50,9 +62,7 @@ def bootstrap_interval(
         rows = min(at_once, resamples - start)
         drawn_RC = generator.integers(0, len(index), size=(rows, len(index)))
         means.append(sums_C[drawn_RC].sum(axis=1) / counts_C[drawn_RC].sum(axis=1))
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return float(low), float(high)
+    return np.concatenate(means)
 
 
 def wilson_interval(successes: float, trials: int, z: float = Z_95) -> tuple[float, float]:

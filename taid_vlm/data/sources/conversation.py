@@ -72,14 +72,27 @@ def _record(row: Row, layout: Layout, form: Format) -> Record:
     else:
         messages, held, places = taken_out(form.turns(values["messages"], row.place))
         pictures = _either(pictures, held, row)
-        if sorted(place for place in places if place is not None) == list(range(len(pictures))) and None not in places:
-            pictures = tuple(pictures[place] for place in places if place is not None)
+        pictures = _by_place(pictures, places, row.place)
     if form.first or (asked and not (form.mark and form.mark in messages[0]["content"])):
         messages = pictures_first(messages, len(pictures))
     elif form.mark is not None:
         messages = marked(messages, form.mark)
     _check_count(messages, pictures, name)
     return Record(name, messages, pictures)
+
+
+def _by_place(pictures: tuple[Picture, ...], places: list[int | None], where: str) -> tuple[Picture, ...]:
+    """The pictures in the order in which the messages name them, by their index in the column; as they come where none is named."""
+    named = [place for place in places if place is not None]
+    if not named:
+        return pictures
+    if len(named) < len(places) or sorted(named) != list(range(len(pictures))):
+        raise BadSampleError(
+            f"{where}: pictures are named by the indices {places}, and there are {len(pictures)}: expected each of them once, counted "
+            f"from 0; leave the indices out where pictures come in turn",
+            "image count",
+        )
+    return tuple(pictures[place] for place in named)
 
 
 def _either(column: tuple[Picture, ...], held: list[Any], row: Row) -> tuple[Picture, ...]:

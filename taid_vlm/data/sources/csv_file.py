@@ -84,7 +84,7 @@ def _rows(lines: Lines, header: list[str], file: Path, folder: Path) -> Iterator
     while lines.next < len(lines.all):
         start = lines.next
         fields, wrong = _fields(lines, len(header))
-        in_doubt = in_doubt and lines.next == start + 1 and lines.all[start].count('"') % 2 == 1
+        in_doubt = in_doubt and lines.next == start + 1 and _may_go_on(lines, lines.all[start], len(header))
         if fields:
             wrong = "the end of a field in which a quote is not written twice" if in_doubt else None
             cells = dict(zip(header, fields, strict=True)) if wrong is None else {}
@@ -93,6 +93,15 @@ def _rows(lines: Lines, header: list[str], file: Path, folder: Path) -> Iterator
             yield Row(f"{file}:{start + 1}", {}, folder, _go_on(lines, start, len(header), wrong))
         # What follows a line with a stray quote may be the rest of its field.
         in_doubt = wrong is not None and wrong.startswith(STRAY)
+
+
+def _may_go_on(lines: Lines, line: str, width: int) -> bool:
+    """Whether a line may be the rest of a quoted field rather than a row: it has half of a pair of quotes, and the half ends a
+    field or the line is no row by itself."""
+    if line.count('"') % 2 == 0:
+        return False
+    closes = any(field.rstrip().endswith('"') for field in line.split(lines.separator))
+    return closes or lines.width(line) != width
 
 
 def _fields(lines: Lines, width: int) -> tuple[list[str], str | None]:

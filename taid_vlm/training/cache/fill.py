@@ -1,19 +1,23 @@
 """The pass that computes what a cache is missing, on all processes of a run.
 
-Samples of like length share a batch. Which do, follows from what is missing alone, and not from the number of processes; a pass that was
-killed has written whole batches, so the ones that are left are those that would have come next, and give the same bits.
+Samples of like length share a batch. Which do, follows from all samples, and not from the number of processes; a pass that was killed has
+written whole batches, so those of which nothing is there are those that would have come next, and give the same bits. What is missing from
+the others (samples that are new, pictures that were repaired) is cut into batches of its own.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import require_space
 from taid_vlm.data import PairedBatch, PreparedRecords, make_loader
+from taid_vlm.data.record import Broken
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.training.cache.shards import SHORT_LIVED
 from taid_vlm.training.cache.store import TeacherCache, samples_of
@@ -26,6 +30,7 @@ BATCH = 32
 TYPICAL_ROWS = 64  # of a sample, to see whether the disk has room at all
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ def fill(
         UserError: a picture that cannot be read, states that are not finite, or no space.
     """
     start, tokens, samples = time.perf_counter(), 0, 0
-    batches = _batches(cache, missing, prepared)
+    # A picture may be readable for one process and not for another.
+    batches = as_main(_batches(cache, missing, prepared) if distribution.main else [], distribution)
     own = batches[distribution.rank :: distribution.world]
     require_space(
         cache.folder, TYPICAL_ROWS * cache.form.row_bytes(_width(teacher)) * len(missing), "the teacher cache"
@@ -96,10 +102,33 @@ def states(
 
 def _batches(cache: TeacherCache, missing: list[str], prepared: PreparedRecords) -> list[list[int]]:
     """Indices of the samples of each batch, the longest first: memory that does not suffice is seen at once."""
-    wanted = set(missing)
-    places = {record.id: i for i, record in enumerate(prepared.records) if record.id in wanted}
-    ordered = sorted(places, key=lambda name: (-prepared.length(places[name]), cache.keys[name]))
-    return [[places[name] for name in ordered[i : i + BATCH]] for i in range(0, len(ordered), BATCH)]
+    wanted = {cache.keys[name] for name in missing}
+    places: dict[str, int] = {}  # one of equal samples
+    for i, record in enumerate(prepared.records):
+        places.setdefault(cache.keys[record.id], i)
+    ordered = sorted(places, key=lambda key: (-prepared.length(places[key]), key))
+    whole, left = [], []
+    for batch in _cut(ordered):
+        if wanted.issuperset(batch):
+            whole.append(batch)
+        else:  # a broken sample is always missing
+            some = [key for key in batch if key in wanted]
+            left += [key for key in some if not isinstance(prepared[places[key]], Broken)]
+    return [[places[key] for key in batch] for batch in [*whole, *_cut(left)]]
+
+
+def _cut(keys: list[str]) -> list[list[str]]:
+    return [keys[i : i + BATCH] for i in range(0, len(keys), BATCH)]
+
+
+def as_main(value: T, distribution: Distribution) -> T:
+    """The first process's value, on all of them."""
+    if distribution.world == 1:
+        return value
+    held = [value if distribution.main else None]
+    broadcast_object_list(held)
+    (found,) = held
+    return found  # type: ignore[return-value]
 
 
 def _check(batch: PairedBatch, hidden: Tensor, precision: str) -> None:

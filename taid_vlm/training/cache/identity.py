@@ -21,6 +21,7 @@ from taid_vlm.models.saved import read_about
 from taid_vlm.models.specs import LanguageModelSpec, StudentSpec, VisionEncoderSpec
 from taid_vlm.models.teacher import Teacher, teacher_without_weights
 from taid_vlm.recipe.schema import TeacherSpec
+from taid_vlm.training.placement.quantized import placed_fingerprint
 
 SETTLED = 2.0  # seconds after which a file that changes again gets another time
 
@@ -35,7 +36,10 @@ def known_teacher(spec: TeacherSpec, dtype: Any) -> Teacher | None:
         teacher.fingerprint = _memory(identity, teacher).read_text().strip()
     except OSError:
         return None
-    return teacher if len(teacher.fingerprint) == 64 else None
+    if len(teacher.fingerprint) != 64:
+        return None
+    teacher.fingerprint = placed_fingerprint(teacher.fingerprint, spec.quantization)
+    return teacher
 
 
 def remember(identity: str | None, spec: TeacherSpec, teacher: Teacher) -> None:

@@ -12,7 +12,7 @@ from taid_vlm.data.record import Record
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.training.cache.forms import Form
 
-FORMAT = 3
+FORMAT = 4
 DIGITS = 32  # 128 bits of a hash
 
 
@@ -45,7 +45,7 @@ def sample_key(record: Record, pairer: Pairer, pictures: PictureDigests) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
-def folder_name(teacher: Teacher, form: Form, precision: str, quantization: str | None) -> str:
+def folder_name(teacher: Teacher, form: Form, precision: str) -> str:
     """One for each teacher, form and way to compute; ``precision`` is the autocast the teacher runs under."""
     about = [
         FORMAT,
@@ -53,7 +53,6 @@ def folder_name(teacher: Teacher, form: Form, precision: str, quantization: str 
         tokenizer_digest(teacher.processor.tokenizer),
         form.name,
         precision,
-        quantization,
     ]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
 

@@ -49,14 +49,17 @@ class Measured:
     """One form.
 
     Attributes:
-        kl: mean KL(dense || stored) in nats over rows; infinite where a token that the teacher could say is ruled out.
+        kl: mean KL(dense || stored) in nats over rows; infinite where a token that the teacher could say is ruled out, None
+            where the form cannot hold this teacher.
         loss: largest difference of a sample's mean loss at t = 1; None where the objective cannot have this form.
+        why: what keeps the form from holding the teacher.
     """
 
     name: str
     row_bytes: int
-    kl: float
+    kl: float | None
     loss: float | None
+    why: str = ""
 
 
 @torch.no_grad()
@@ -92,6 +95,9 @@ def table(rows: Sequence[Measured]) -> str:
     """For people."""
     lines = [f"{'':46}{'bytes per token':>16}{'KL to the teacher':>20}{'loss at t = 1':>16}"]
     for row in rows:
+        if row.kl is None:
+            lines.append(f"{row.name:46}{row.row_bytes:>16,}  does not fit: {row.why}")
+            continue
         kl = "infinite" if row.kl > INFINITE else f"{row.kl:.2e}"
         differs = "not defined" if row.loss is None else f"{row.loss:.2e}"
         lines.append(f"{row.name:46}{row.row_bytes:>16,}{kl:>20}{differs:>16}")
@@ -104,8 +110,11 @@ def _measured(
     name = f"{form.name}, {form.tail}" if isinstance(form, MostLikely) else form.name
     size = form.row_bytes(dense.shape[1])
     if isinstance(form, MostLikely) and form.k > teacher.head_weight.shape[0]:
-        return Measured(f"{name}: larger than the vocabulary", size, 0.0, None)
-    parts = form.encode(dense, teacher)
+        return Measured(name, size, None, None, f"the vocabulary has {teacher.head_weight.shape[0]:,} tokens")
+    try:
+        parts = form.encode(dense, teacher)
+    except UserError as error:
+        return Measured(name, size, None, None, str(error).partition(":")[0])
     stored = _moved(form.decode(parts), dense.device)
     kl = torch.cat([_kl(loss, teacher, dense, stored, rows) for rows in _chunks(min(len(dense), ROWS))])
     losses = _losses(loss, seen, batch, teacher, stored)

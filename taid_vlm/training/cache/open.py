@@ -1,5 +1,6 @@
 """A run's cache at its start: opened, filled where the recipe says so, and told about."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -7,12 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from taid_vlm.common.assets import cache_folder
+from taid_vlm.common.errors import UserError
+from taid_vlm.common.shared import PATIENCE, PAUSE
 from taid_vlm.data import PreparedRecords
 from taid_vlm.data.record import Broken
 from taid_vlm.losses.topk import check_tail
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.recipe.schema import TeacherSpec
-from taid_vlm.training.cache.fill import Filled, Progress, fill
+from taid_vlm.training.cache.fill import Filled, Progress, as_main, fill
 from taid_vlm.training.cache.forms import HiddenStates, MostLikely, form_of
 from taid_vlm.training.cache.head import give_head, head_file, write_head
 from taid_vlm.training.cache.keys import folder_name
@@ -74,7 +77,7 @@ class Opening:
         store = None if teacher.head_weight.is_meta else self.store_of(teacher)
         prepared.decode_pictures = teacher.sees and store is None
         before, filled = self.spec.cache.fill == "before", Filled()
-        missing = [name for name in lacking if name != HEAD]
+        missing, seen = [name for name in lacking if name != HEAD], _files(cache)
         if before and missing:
             with self.bar("teacher") if self.distribution.main else nullcontext() as progress:
                 filled = fill(cache, missing, teacher, prepared, store, self.precision, self.distribution, progress)
@@ -84,18 +87,19 @@ class Opening:
             cache.index.write()
         self.distribution.accelerator.wait_for_everyone()
         cache.index.refresh()
+        self._check_shared(cache, seen)
         if filled.samples and form != HiddenStates("float32") and self.distribution.main:
             rows = measured([form], self.loss, teacher, prepared, store, self.precision)
             self.say(f"what the cache rounds away, against the teacher itself:\n{table(rows)}")
         cache.online = not before and bool(missing)
-        self._drop(cache, teacher, store)
+        self._drop(cache, teacher)
         for line in _told(cache, filled):
             self.say(line)
         return cache, teacher
 
     def _cache(self, teacher: Teacher) -> TeacherCache:
-        form, quantization = form_of(self.spec.cache), self.spec.quantization
-        folder = cache_folder() / "teacher" / folder_name(teacher, form, self.precision, quantization)
+        form = form_of(self.spec.cache)
+        folder = cache_folder() / "teacher" / folder_name(teacher, form, self.precision)
         return TeacherCache(folder, form, int(teacher.head_weight.shape[1]))
 
     def _lacking(self, cache: TeacherCache, prepared: PreparedRecords, looks_first: bool) -> list[str]:
@@ -106,19 +110,48 @@ class Opening:
             missing = [name for name in missing if not isinstance(prepared[places[name]], Broken)]
         if cache.form.needs_head and head_file(cache.folder) is None:
             missing.append(HEAD)
-        agreed: list[str] = self.distribution.gather(missing)[0]
-        return agreed
+        return as_main(missing, self.distribution)
 
-    def _drop(self, cache: TeacherCache, teacher: Teacher, store: FeatureStore | None) -> None:
+    def _check_shared(self, cache: TeacherCache, before: set[str]) -> None:
+        """What the first process sees and what any has written all must see; other runs may add to the folder meanwhile.
+
+        Args:
+            before: files that this process saw before it wrote.
+
+        Raises:
+            UserError: on all processes, where one does not.
+        """
+        if self.distribution.world == 1:
+            return
+        mine = _files(cache)
+        expected = as_main(mine, self.distribution).union(*self.distribution.gather(mine - before))
+        self.distribution.accelerator.wait_for_everyone()
+        until = time.monotonic() + PATIENCE
+        while expected - _files(cache) and time.monotonic() < until:
+            time.sleep(PAUSE)
+            cache.index.refresh()
+        if any(self.distribution.gather(bool(expected - _files(cache)))):
+            raise UserError(
+                f"the processes of this run do not see the same files in {cache.folder}: on several machines set TAID_VLM_CACHE to a "
+                f"folder on a disk that all of them share"
+            )
+
+    def _drop(self, cache: TeacherCache, teacher: Teacher) -> None:
         """Let go of what training will not ask for."""
         if teacher.head_weight.is_meta:
             if cache.form.needs_head:
                 give_head(cache.folder, teacher, self.distribution.device)
-        elif not cache.online and (teacher.encoder_spec is None or store is not None):
+        elif not cache.online:
             teacher.keep_head()  # only the head is needed from here on
 
 
 HEAD = "\0head"  # no sample's id
+
+
+def _files(cache: TeacherCache) -> set[str]:
+    """Names of the shards that a process knows, and of the head where there is need of one."""
+    head = head_file(cache.folder) if cache.form.needs_head else None
+    return set(cache.index.shards) | ({head.name} if head is not None else set())
 
 
 def _joined(parts: list[PreparedRecords | None], decode: bool) -> PreparedRecords:

@@ -138,7 +138,7 @@ class TeacherCache:
         shard = self.index.places.get(key)
         if shard is None:
             raise UserError(
-                f"the teacher cache has no states of sample {sample}, which could not be read when it was filled; start the same "
+                f"the teacher cache has no states of sample {sample}: its picture could not be read when it was filled; start the same "
                 f"command again"
             )
         return self._reader.read(shard, key, self.form.parts)
@@ -153,10 +153,5 @@ def samples_of(parts: Parts, batch: PairedBatch) -> dict[str, Parts]:
 
 
 def rows_of_samples(side: PaddedSide, samples: int) -> list[int]:
-    """How many answer rows each sample of a batch has, whether it has a row of the batch for itself or shares it."""
-    if side.position_ids is None:
-        starts = torch.arange(samples) * side.input_ids.shape[1]
-    else:  # padding begins at position 0, too, and attends to nothing
-        starts = ((side.position_ids == 0) & (side.attention_mask == 1)).flatten().nonzero().flatten()
-    owners = torch.searchsorted(starts, side.rows, right=True) - 1
-    return torch.bincount(owners, minlength=samples).tolist()
+    """How many answer rows each sample of a batch has; a cached teacher's samples have a row of the batch each."""
+    return torch.bincount(side.rows // side.input_ids.shape[1], minlength=samples).tolist()

@@ -65,8 +65,9 @@ class InStep:
             inputs = replace(inputs, position_ids=_documents(positions, self.ids.shape[1], ids.shape[1]))
         if self.looks:
             pixels = self.processor.pixel_values([self.picture])
-            inputs = replace(inputs, pixel_values=pixels, tiles=(self.processor.tiles_per_image(PICTURE),))
-        return inputs
+            return replace(inputs, pixel_values=pixels, tiles=(self.processor.tiles_per_image(PICTURE),))
+        # As where features are given: the encoder is run by none, and the projector by all (Student.in_shards).
+        return replace(inputs, image_features=torch.zeros(0, 1, 1))
 
 
 def _has_pictures(inputs: ModelInputs | NativeInputs) -> bool:

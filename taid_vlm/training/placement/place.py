@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from taid_vlm.models.casts import cast_layers
+from taid_vlm.models.student import Student
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.recipe.schema import TeacherSpec
 from taid_vlm.training.placement.in_step import InStep
@@ -64,4 +65,6 @@ def share_teacher(
         teacher.model.to(device)
         return
     shard_teacher(teacher.model, device, world)
+    if isinstance(teacher.model, Student):
+        teacher.model.in_shards = True
     teacher.complete = InStep(teacher, device, looks)

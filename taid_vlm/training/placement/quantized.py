@@ -36,15 +36,20 @@ def quantize_layers(teacher: Teacher, quantization: str, device: torch.device) -
         except ImportError as error:
             package = "bitsandbytes" if quantization == "nf4" else "torchao"
             raise UserError(
-                f"teacher.quantization: {quantization} needs what is not installed ({str(error).splitlines()[0]}): pip install {package} and "
+                f"teacher.quantization: {quantization} needs what is not installed ({(str(error) or type(error).__name__).splitlines()[0]}): pip install {package} and "
                 f"what it names, or choose another quantization"
             ) from error
         except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
             raise UserError(
-                f"teacher.quantization: {quantization} does not work for this teacher on {device}: {str(error).splitlines()[0]}; choose "
+                f"teacher.quantization: {quantization} does not work for this teacher on {device}: {(str(error) or type(error).__name__).splitlines()[0]}; choose "
                 f"another quantization"
             ) from error
-    teacher.fingerprint = f"{teacher.fingerprint} {quantization}"
+    teacher.fingerprint = placed_fingerprint(teacher.fingerprint, quantization)
+
+
+def placed_fingerprint(fingerprint: str, quantization: str | None) -> str:
+    """That of the teacher with its layers quantized."""
+    return fingerprint if quantization is None else f"{fingerprint} {quantization}"
 
 
 @QUANTIZATIONS.register("int8")

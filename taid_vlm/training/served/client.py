@@ -6,16 +6,35 @@ import time
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from taid_vlm.common.errors import UserError
 
-# A server that starts again, or has too much to do, is given half a minute in all.
+# A server that starts again, or has too much to do, is waited for half a minute in all; one that does not answer in time is asked
+# once more, for that alone takes minutes.
 ATTEMPTS = 7
+SILENT_ATTEMPTS = 2
 AGAIN = (408, 429)  # and 5xx
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 15.0
 KEY_VARIABLE = "VLLM_API_KEY"  # what the server itself reads
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """The server's key is for the address in the recipe, and for no other that it may name."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
+        """Refuse.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"the server of the teacher, {req.full_url}, sends us on to {newurl}: set teacher.url to it if it is yours"
+        )
+
+
+_OPENER = build_opener(_NoRedirects)
 
 
 class Client:
@@ -50,6 +69,7 @@ class Client:
         return self._ask(path, json.dumps(body).encode(), self.attempts)
 
     def _ask(self, path: str, body: bytes | None, attempts: int) -> Any:
+        silent = 0
         for attempt in range(attempts):
             if attempt:
                 time.sleep(min(LONGEST_WAIT, self.first_wait * 2 ** (attempt - 1)))
@@ -62,6 +82,10 @@ class Client:
                 last: Exception | str = f"status {error.code}: {said}"
             except (URLError, HTTPException, OSError) as error:  # a time-out is an OSError
                 last = getattr(error, "reason", error)
+                silent += isinstance(last, TimeoutError)
+                if silent == SILENT_ATTEMPTS:
+                    attempts = attempt + 1
+                    break
         tried = "" if attempts == 1 else f" after {attempts} attempts"
         raise UserError(
             f"the server of the teacher, {self.url}, gave no answer to {path}{tried} ({last or 'the connection was lost'}); "
@@ -72,7 +96,7 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(KEY_VARIABLE):
             headers["Authorization"] = f"Bearer {key}"
-        with urlopen(Request(self.url + path, body, headers), timeout=self.timeout) as answer:
+        with _OPENER.open(Request(self.url + path, body, headers), timeout=self.timeout) as answer:
             content = answer.read()
         try:
             return json.loads(content)

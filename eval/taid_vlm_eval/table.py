@@ -1,0 +1,64 @@
+"""Results as a table on the terminal."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from taid_vlm_eval.result import Result
+
+
+def print_table(results: Sequence[Result], folder: Path, not_run: Mapping[str, str]) -> None:
+    """One row per task: scorer and its mode, figure with 95 % interval, majority, parse rate, items, errors, speed.
+
+    The named figures of a task follow it, indented. Tasks that were not run say so; the reasons stand below.
+    """
+    table = Table()
+    for heading in ("task", "scorer", "metric"):
+        table.add_column(heading)
+    for heading in ("value (95 %)", "majority", "parsed", "n", "errors", "answers/s"):
+        table.add_column(heading, justify="right")
+    for result in results:
+        table.add_row(
+            Text(result.task),
+            f"{result.scorer} {result.mode}".strip(),
+            result.metric,
+            _with_interval(result.value, result.low, result.high, result.top),
+            "-" if result.majority is None else figure(result.majority, result.top),
+            f"{result.parse_rate:.1%}",
+            str(result.n),
+            str(result.errors),
+            "-" if result.answers_per_second is None else f"{result.answers_per_second:.1f}",
+        )
+        for name, one in result.named.items():
+            table.add_row("", "", Text(f"  {name}"), _with_interval(**one))
+    for task in not_run:
+        table.add_row(Text(task), "", "", "not run")
+    console = print_whole(table)
+    for result in results:
+        for error in result.first_errors:
+            line = f"{result.task}: item {error['id']}: {error['error']}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for task, reason in not_run.items():
+        console.print(f"{task}: not run: {reason}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"answers and results: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def figure(value: float, top: float, sign: str = "") -> str:
+    """A share with four decimals, points with one."""
+    return f"{value:{sign}.1f}" if top > 10 else f"{value:{sign}.4f}"
+
+
+def _with_interval(value: float, low: float, high: float, top: float) -> str:
+    return f"{figure(value, top)} ({figure(low, top)} to {figure(high, top)})"
+
+
+def print_whole(table: Table) -> Console:
+    """Print a table without cutting figures short, as rich would to fit; a line that is too long is better."""
+    console, boundless = Console(), Console(width=1000)
+    console.width = max(console.width, Measurement.get(boundless, boundless.options, table).maximum)
+    console.print(table)
+    return console

@@ -1,0 +1,215 @@
+"""Comparing evaluations: paired intervals recomputed, unlike evaluations refused, a page that escapes what it shows."""
+
+import json
+import random
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taid_vlm.common.errors import UserError
+from taid_vlm_eval import evaluate
+from taid_vlm_eval.compare import compare, differences
+from taid_vlm_eval.compare_command import run_compare
+from taid_vlm_eval.compare_page import page
+from taid_vlm_eval.metrics import METRICS, Scored, wilson_interval
+from tests.eval.fakes import FakeModel, sees_colour, small_task, write_rows, write_task
+from tests.tiny.benchmark_files import TSV, write_benchmark
+from tests.tiny.benchmarks import PARQUET
+
+
+def scored(values: list[float], clusters: list[Any], facts: dict[str, Any] | None = None) -> list[Scored]:
+    return [
+        Scored(
+            str(place), str(cluster), "", "yes", value, "yes" if value else "no", facts or {"category": str(place % 2)}
+        )
+        for place, (value, cluster) in enumerate(zip(values, clusters, strict=True))
+    ]
+
+
+def made(tmp_path: Path, **changes: Any) -> tuple[Path, Path]:
+    """Two evaluations of ten pictures: one sees them, the other says "red"."""
+    small_task(tmp_path)
+    task = write_task(tmp_path, cluster="image", **changes)
+    evaluate(FakeModel(sees_colour, name="a"), [task], output_dir=tmp_path / "a")
+    evaluate(FakeModel(name="b"), [task], output_dir=tmp_path / "b")
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_the_interval_is_the_bootstrap_of_the_differences() -> None:
+    draw = random.Random(0)
+    first, second = ([float(draw.random() < share) for _ in range(60)] for share in (0.8, 0.6))
+    clusters = [place // 3 for place in range(60)]
+    metric = METRICS.get("accuracy")
+    (found,) = differences("accuracy", metric(scored(first, clusters), 5), metric(scored(second, clusters), 5))
+    # By hand: draw clusters, and average the differences of the items in them.
+    gaps_C = (np.array(first) - np.array(second)).reshape(20, 3).mean(axis=1)
+    generator = np.random.default_rng(5)
+    means_R = gaps_C[generator.integers(0, 20, size=(2000, 20))].mean(axis=1)
+    low, high = np.quantile(means_R, [0.025, 0.975])
+    assert found.difference == pytest.approx(np.mean(gaps_C))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.clear == (low > 0)
+
+
+def test_pairs_are_narrower_than_two_intervals_apart() -> None:
+    draw = random.Random(1)
+    hard = [float(draw.random() < 0.5) for _ in range(200)]
+    slightly_worse = [0.0 if place < 8 else value for place, value in enumerate(hard)]
+    metric = METRICS.get("accuracy")
+    one, other = (metric(scored(values, list(range(200))), 0) for values in (hard, slightly_worse))
+    (found,) = differences("accuracy", one, other)
+    assert found.high - found.low < 0.5 * (one.high - one.low)
+
+
+@pytest.mark.parametrize("name", sorted(set(METRICS) - {"captions", "ifeval"}))
+@given(st.lists(st.booleans(), min_size=4, max_size=12), st.randoms(use_true_random=False))
+def test_every_metric_can_be_compared_both_ways(name: str, right: list[bool], draw: random.Random) -> None:
+    clusters = [place // 2 for place in range(len(right))]
+    first = METRICS.get(name)(scored([float(one) for one in right], clusters), 0)
+    second = METRICS.get(name)(scored([float(draw.random() < 0.5) for _ in right], clusters), 0)
+    forth, back = differences(name, first, second), differences(name, second, first)
+    assert {one.figure for one in forth} == {name, *first.named}
+    for one, other in zip(forth, back, strict=True):
+        assert one.low <= one.high
+        assert one.difference == -other.difference
+        assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
+
+
+def test_without_any_spread_the_interval_still_has_a_width() -> None:
+    metric = METRICS.get("accuracy")
+    all_right, all_wrong = (metric(scored([value] * 10, list(range(10))), 0) for value in (1.0, 0.0))
+    (same,) = differences("accuracy", all_right, all_right)
+    width = wilson_interval(0, 10)[1]
+    assert (same.difference, same.low, same.high, same.clear) == (0.0, -width, width, False)
+    (worse,) = differences("accuracy", all_wrong, all_right)
+    assert (worse.difference, worse.low, worse.high) == pytest.approx((-1.0, -1.0, -wilson_interval(10, 10)[0]))
+    assert worse.clear
+
+
+def test_folders_are_compared_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = made(tmp_path)
+    run_compare([a, b, a / ".." / "b"], tasks_folders=[tmp_path])
+    out = capsys.readouterr().out
+    assert out.count("+0.5000 (+0.2000 to +0.8000) *") == 2
+    run_compare([b, a], tasks=["small"], tasks_folders=[tmp_path], as_json=True)
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["n"], told["first_better"], told["second_better"], told["notes"]) == (10, 0, 5, [])
+    assert told["differences"][0]["difference"] == -0.5
+
+
+def test_categories_are_compared(tmp_path: Path) -> None:
+    a, b = made(tmp_path, scorer="yes_no", metric="pope")
+    (pair,) = compare([a, b], tasks_folders=[tmp_path])
+    assert [one.figure for one in pair.differences][:2] == ["pope", "accuracy"]
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    path = folder / "small.result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def less_answers(a: Path, b: Path) -> None:
+    path = b / "small.answers.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
+
+
+def other_picture(a: Path, b: Path) -> None:
+    (a.parent / "0.png").write_bytes((a.parent / "1.png").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda a, b: rewrite(b, mode="lmms"), "mode is '' in .* and 'lmms' in .*cannot be compared"),
+        (
+            lambda a, b: rewrite(b, data_fingerprint="0", n=3),
+            r"data_fingerprint is .*n 10, limit None.*n 3, limit None",
+        ),
+        (lambda a, b: rewrite(b, scorer="rouge_l"), "scorer is 'exact_match'"),
+        (lambda a, b: (b / "small.result.json").write_text("{}"), "lacks task, .*was made by another version"),
+        (lambda a, b: (b / "small.result.json").write_text("{"), "is not valid JSON"),
+        (
+            lambda a, b: (b / "small.result.json").unlink(),
+            "no results in .*b; expected a folder that taid-vlm eval wrote",
+        ),
+        (lambda a, b: (b / "small.result.json").rename(b / "x.result.json"), "no task in common"),
+        (lambda a, b: (b / "small.answers.jsonl").unlink(), "holds other answers than those of the result"),
+        (less_answers, "lacks the answers to 2 of 10 items"),
+        (other_picture, "the data here is not that of the evaluation"),
+        (lambda a, b: (a.parent / "small.yaml").unlink(), "unknown task 'small'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, spoil: Any, message: str) -> None:
+    a, b = made(tmp_path)
+    spoil(a, b)
+    with pytest.raises(UserError, match=message):
+        compare([a, b], tasks_folders=[tmp_path])
+
+
+def test_mistakes_in_the_call(tmp_path: Path) -> None:
+    a, b = made(tmp_path)
+    for folders in ([a], [a, a]):
+        with pytest.raises(UserError, match="found 1 folders to compare, expected two or more"):
+            compare(folders)
+    with pytest.raises(UserError, match=r"no result of task 'pope' in .*a; it has small"):
+        compare([a, b], tasks=["pope"])
+    with pytest.raises(UserError, match=r"is a folder; give the name of a file"):
+        run_compare([a, b], html=tmp_path)
+
+
+def test_other_prompts_and_other_figures_are_told(tmp_path: Path) -> None:
+    a, b = made(tmp_path)
+    rewrite(b, protocol="few-shot", value=0.9)
+    (pair,) = compare([a, b], tasks_folders=[tmp_path])
+    assert pair.notes[0] == "protocol differs: '' and 'few-shot'"
+    assert "says 0.9, scored by another version; here it is 0.5" in pair.notes[1]
+
+
+def test_the_page_shows_pictures_and_escapes_all_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_task(tmp_path, 4)
+    nasty = "</dd><script>alert('x')</script> & \u202e\ud800\x00\n\ufffe" + "z" * 3000
+    rows = [{"id": f"<{n}>", "question": "<b>?", "answer": ["<i>", "<i>"], "images": [f"{n}.png"]} for n in range(4)]
+    write_rows(tmp_path, [*rows, {"id": "gone", "question": "?", "answer": "<i>", "images": ["0.png", "gone.png"]}])
+    task = write_task(tmp_path)
+    (tmp_path / "gone.png").write_bytes((tmp_path / "1.png").read_bytes())
+    evaluate(FakeModel(lambda request: "<think>no</think><i>"), [task], output_dir=tmp_path / "a&b")
+    evaluate(FakeModel(lambda request: nasty), [task], output_dir=tmp_path / "c")
+    html = tmp_path / "page" / "compare.html"
+    run_compare([tmp_path / "a&b", tmp_path / "c"], tasks_folders=[tmp_path], html=html, most=4)
+    assert f"page: {html}" in capsys.readouterr().out.replace("\n", "")
+    text = html.read_text(encoding="utf-8")
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;" in text
+    assert "\u202e" not in text
+    root = ElementTree.fromstring(text.replace("<!DOCTYPE html>", ""))
+    pictures = [one.get("src", "") for one in root.iter("img")]
+    assert len(pictures) == 4
+    assert all(source.startswith("data:image/") for source in pictures)
+    assert "5 of 5 items, 4 shown" in text
+    assert "0 of 5 items" in text
+    assert not re.search(r"(?:src|href)=\"(?!data:)", text)
+    answers = [one.text for one in root.iter("dd") if one.get("class") == "right"]
+    assert answers == ["<i>"] * 4
+
+
+@pytest.mark.parametrize("task", sorted({*PARQUET, *TSV} - {"mm_vet"}))
+def test_every_shipped_benchmark_can_be_compared(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAID_VLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LMUData", str(tmp_path / "none"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write_benchmark(task, tmp_path / "cache" / "data")
+    (told,) = evaluate(FakeModel(lambda request: "B. red", name="a"), [task], output_dir=tmp_path / "a")
+    (other,) = evaluate(FakeModel(lambda request: "no", name="b"), [task], output_dir=tmp_path / "b")
+    (pair,) = compare([tmp_path / "a", tmp_path / "b"])
+    assert [one.figure for one in pair.differences] == [told.metric, *told.named]
+    assert (pair.differences[0].first, pair.differences[0].second) == (told.value, other.value)
+    assert pair.notes == []
+    for one in pair.differences:
+        assert one.low <= one.difference <= one.high
+    assert "<article>" in page([pair]) or told.value == other.value
