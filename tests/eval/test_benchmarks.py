@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from taid_vlm.common.errors import UserError
@@ -18,6 +20,7 @@ from taid_vlm_eval.metrics import SCORERS
 from taid_vlm_eval.models.protocol import Request
 from tests.eval.fakes import FakeModel
 from tests.tiny.benchmark_files import write_benchmark
+from tests.tiny.benchmarks import picture
 
 P1 = "\nAnswer the question using a single word or phrase."
 P2 = "\nAnswer with the option's letter from the given choices directly."
@@ -266,3 +269,16 @@ def test_the_page_lists_every_benchmark_as_its_task_has_it() -> None:
         said = [task.data.path, task.data.revision, task.scorer, task.mode, task.metric]
         assert all(f"`{one}`" in line for one in said if one), name
         assert f"| {task.generation.max_new_tokens} |" in line, name
+
+
+def test_the_example_of_the_page_works(cache: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "birds.yaml").write_text(example, encoding="utf-8")
+    (tmp_path / "birds").mkdir()
+    rows = [{"question": "Which, 0?", "label": 1, "image": picture(0), "choices": ["a", "b"], "family": "owls"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "birds" / "test.parquet")
+    model = FakeModel(lambda request: "B")
+    (result,) = evaluate(model, [tmp_path / "birds.yaml"], output_dir=tmp_path / "out")
+    assert model.batches[0][0].prompt == f"Which, 0?\nA. a\nB. b{P2}"
+    assert result.named["category/owls"]["value"] == 1.0

@@ -92,6 +92,7 @@ def test_the_fingerprint_sees_content_and_not_places(tmp_path: Path) -> None:
         [replace(item, question="r")],
         [replace(item, answer="b")],
         [replace(item, answer=["a", "b"])],
+        [replace(item, facts={"category": "x"})],
         [replace(item, answer=["ab"])],
         [same],
         [replace(item, images=[])],

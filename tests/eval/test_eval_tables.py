@@ -172,6 +172,7 @@ def test_only_rows_with_these_values_are_kept(tmp_path: Path) -> None:
         ({"columns": {**COLUMNS, "category": "categry"}}, r"no column 'categry' \(data\.columns\.category\): did you"),
         ({"answer": "indx"}, r"unknown data\.answer 'indx': did you mean 'index'"),
         ({"options": "line"}, r"unknown data\.options 'line': did you mean 'lines'"),
+        ({"layout": "circular"}, r"has no column 'index', which the layout 'circular' needs"),
         ({"layout": "mmu"}, "unknown layout 'mmu': did you mean 'mmmu'"),
         ({"split": "tset"}, r"no parquet files of split 'tset': did you mean 'test'"),
     ],

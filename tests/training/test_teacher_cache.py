@@ -95,13 +95,8 @@ def test_another_precision_or_type_has_a_folder_of_its_own(
 ) -> None:
     teacher = set_up(distil(language_model, varied, checkpoint)).teacher
     assert isinstance(teacher, Teacher)
-    variants = [
-        (HiddenStates(dtype), precision, quantization)
-        for dtype in ("bfloat16", "float32")
-        for precision in ("bf16", "fp32")
-        for quantization in (None, "int8")
-    ]
-    assert len({folder_name(teacher, *variant) for variant in variants}) == 8
+    variants = [(HiddenStates(dtype), precision) for dtype in ("bfloat16", "float32") for precision in ("bf16", "fp32")]
+    assert len({folder_name(teacher, *variant) for variant in variants}) == 4
 
 
 @pytest.mark.parametrize("same_time", [False, True])
@@ -296,5 +291,5 @@ def test_a_meeting_ends_the_first_epoch(language_model: Path, varied: Path, chec
     assert complete.cache is not None
     assert not complete.cache.online
     assert complete.teacher is not None
-    assert any(one.is_meta for one in complete.teacher.model.parameters())
+    assert {name for name, _ in complete.teacher.model.named_parameters()} == {"language_model.lm_head.weight"}
     assert torch.equal(taken(complete), taken(setup))

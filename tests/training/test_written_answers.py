@@ -182,6 +182,15 @@ def test_a_picture_that_the_teacher_does_not_take_leaves_its_sample_out(tmp_path
     assert [record.id for record in answered.records] == ["good", "broken"]
     assert answered.records[1] == records[2]
     assert (answered.left_out, answered.kept) == ({"picture": 1}, 0)
+    with pytest.raises(UserError) as refused:
+        teacher.processor.render(records[0].messages[:-1], True, [(4, 1200)])
+    assert answered.told() == [
+        f"1 of 3 samples are left out: the teacher cannot be asked that; the first: {refused.value}"
+    ]
+    stored = [json.loads(file.read_text()) for file in written(teacher, 4).folder.glob("*.json")]
+    assert sum(map(len, stored)) == 1  # another version may take it
+    again = written(teacher, 4).replaced(records)
+    assert (again.left_out, again.told()) == (answered.left_out, answered.told())
 
 
 @pytest.mark.parametrize("family", MAKERS)
@@ -262,6 +271,40 @@ def test_processes_share_the_writing(chatty: Path, monkeypatch: pytest.MonkeyPat
     assert sum(asked) == 12
     assert len(asked) >= 2
     assert said(together) == said(alone)
+
+
+def test_answers_that_another_process_wrote_elsewhere_are_missed(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written_answers, "PATIENCE", 0.0)
+    with pytest.raises(UserError, match=r"do not see one folder of written answers: .*set TAID_VLM_CACHE to a folder"):
+        written(teacher_of(chatty), 6).replaced(questions(12), share=(0, 2))
+
+
+def test_answers_that_are_seen_late_are_waited_for(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = teacher_of(chatty)
+
+    def the_other(seconds: float) -> None:  # writes while this one looks
+        written(teacher, 6).replaced(questions(12), share=(1, 2))
+
+    monkeypatch.setattr(written_answers, "PATIENCE", 5.0)
+    monkeypatch.setattr(written_answers.time, "sleep", the_other)
+    assert len(written(teacher, 6).replaced(questions(12), share=(0, 2)).records) == 12
+
+
+def test_pictures_are_not_asked_of_a_teacher_that_takes_none(tmp_path: Path, chatty: Path) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    look = [{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant", "content": "gold"}]
+    with pytest.raises(UserError, match=r"takes no pictures.*sample shown\).*a teacher that sees"):
+        written(teacher_of(chatty)).replaced([*questions(2), Record("shown", look, (tmp_path / "a.png",))])
+
+
+def test_another_tokenizer_has_other_answers(tmp_path: Path) -> None:
+    folder = save_chatty_llama(tmp_path / "llama")
+    before = teacher_of(folder)
+    rules = json.loads((folder / "tokenizer.json").read_text()) | {"normalizer": {"type": "Lowercase"}}
+    (folder / "tokenizer.json").write_text(json.dumps(rules))
+    after = teacher_of(folder)
+    assert before.processor.tokenizer("ABC")["input_ids"] != after.processor.tokenizer("ABC")["input_ids"]
+    assert written(before).folder != written(after).folder
 
 
 def test_trimming_does_not_go_with_written_answers() -> None:

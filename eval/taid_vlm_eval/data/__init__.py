@@ -1,6 +1,7 @@
 """Items of a task: found, put into order, cut to a limit, grouped into clusters, and fingerprinted."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +104,7 @@ def subset(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
 
 
 def fingerprint(items: Sequence[Item]) -> str:
-    """SHA-256 over ids, questions, answers and the bytes of the images, in order; paths do not count."""
+    """SHA-256 over ids, questions, answers, facts (options, categories, ...) and the bytes of the images, in order; paths do not count."""
     digests: dict[Path, str] = {}
     total = hashlib.sha256()
 
@@ -120,6 +121,8 @@ def fingerprint(items: Sequence[Item]) -> str:
         add(item.id, item.question)
         add(*([item.answer] if isinstance(item.answer, str) else item.answer))
         add(*(digests[path] for path in item.images))
+        if item.facts:
+            add(json.dumps(item.facts, sort_keys=True, default=str))
     return total.hexdigest()
 
 

@@ -69,7 +69,7 @@ def read_tsv(path: Path, data: Data) -> list[Item]:
 def _items(rows: Iterable[Row], data: Data, open_table: OpenTable, store: PictureStore, where: str) -> list[Item]:
     require_keys(data)
     if data.layout:
-        rows = LAYOUTS.get(data.layout)(rows, open_table, store)
+        rows = _laid_out(rows, data.layout, open_table, store, where)
     items: list[Item] = []
     for number, row in enumerate(rows):
         if number == 0:
@@ -77,6 +77,15 @@ def _items(rows: Iterable[Row], data: Data, open_table: OpenTable, store: Pictur
         if all(_value(row, column) in _wanted(values) for column, values in data.keep.items()):
             items.append(make_item(row, number, data, store))
     return items
+
+
+def _laid_out(
+    rows: Iterable[Row], layout: str, open_table: OpenTable, store: PictureStore, where: str
+) -> Iterator[Row]:
+    try:
+        yield from LAYOUTS.get(layout)(rows, open_table, store)
+    except KeyError as error:
+        raise UserError(f"{where} has no column {error}, which the layout {layout!r} needs") from error
 
 
 def _value(row: Row, column: str) -> str:
