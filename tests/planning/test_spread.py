@@ -23,6 +23,7 @@ SIZES = Sizes(
     teacher=0,
     teacher_head=0,
     largest_teacher=0,
+    teacher_layers=0,
     encoder=0,
 )
 STEP = Trace(0, 0, {"activations": 1000, "loss": 200, "batch": 10, "gradients": 40_000})

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from taid_vlm.common.files import write_atomic
 from taid_vlm.recipe import load_recipe
 from taid_vlm.training import loop
 from taid_vlm.training.distribution import Distribution
@@ -70,7 +71,7 @@ def deepspeed_settings(strategy: str, folder: Path) -> dict[str, str]:
         "zero_optimization": {"stage": int(strategy[-1]), "stage3_param_persistence_threshold": 0},
         "train_micro_batch_size_per_gpu": "auto",
     }
-    (folder / f"{strategy}.json").write_text(json.dumps(config))
+    write_atomic(folder / f"{strategy}.json", json.dumps(config))  # each process writes it
     return {"ACCELERATE_DEEPSPEED_CONFIG_FILE": str(folder / f"{strategy}.json")}
 
 

@@ -39,7 +39,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, language_model: Path, easy_
     ).model_dump()
     adapters["student"]["train"] |= {"language_model": {"mode": "lora"}}
     # The agreement of so few steps stays as it is.
-    adapters["training"] = {**training, "gradient_checkpointing": True, "validate_every": 2, "keep_best": "cross_entropy"}
+    adapters["training"] = {
+        **training,
+        "gradient_checkpointing": True,
+        "validate_every": 2,
+        "keep_best": "cross_entropy",
+    }
     for name, content in {"full": full, "half": half, "adapters": adapters}.items():
         (made / f"{name}.yaml").write_text(dump_recipe(Recipe.model_validate(content)))
     return made
