@@ -101,7 +101,7 @@ def test_adapters_and_a_trained_temperature(runs: Path, strategy: str) -> None:
     temperatures = [step["temperature"] for step in logged_steps(runs / f"{strategy}-adapters-cut")]
     assert len(set(temperatures)) > 3
     found = [path.name for path in (runs / f"{strategy}-adapters-cut" / "checkpoints").iterdir()]
-    assert sorted(found) == ["step-000002", "step-000004"]
+    assert found == ["step-000006"]  # the best student, and the last
 
 
 @needs_deepspeed
