@@ -1,8 +1,5 @@
 """Items that one model gets right and the other wrong, as one HTML page that needs nothing else: no script, no network."""
 
-import base64
-import io
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
+from taid_vlm.common.pages import data_uri, visible
 from taid_vlm_eval.compare import Pair
 from taid_vlm_eval.data.item import Item
 from taid_vlm_eval.data.pictures import BrokenImageError, open_picture
@@ -23,7 +20,6 @@ SIDE = 512  # pixels of a picture's longer side
 PICTURES = 8  # of an item
 LENGTH = 2000  # characters of a text
 FOLDER = Path(__file__).parent
-JOINERS = "\u200c\u200d"  # invisible, but words of some scripts and many emoji are written with them
 
 
 @dataclass(frozen=True)
@@ -107,18 +103,7 @@ def _picture(path: Path) -> tuple[str, str]:
     except BrokenImageError as error:
         return "", str(error)
     image.thumbnail((SIDE, SIDE))
-    return _data_uri(image), ""
-
-
-def _data_uri(image: Image.Image) -> str:
-    """PNG or JPEG, whichever is smaller."""
-    encoded = {}
-    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 85})):
-        file = io.BytesIO()
-        image.save(file, kind, **options)
-        encoded[kind] = file.getvalue()
-    kind = min(encoded, key=lambda name: len(encoded[name]))
-    return f"data:image/{kind};base64,{base64.b64encode(encoded[kind]).decode()}"
+    return data_uri(image), ""
 
 
 def _short(text: str) -> str:
@@ -127,16 +112,4 @@ def _short(text: str) -> str:
 
 
 def _safe(value: Any) -> Any:
-    """Text without what a page would obey rather than show: controls, direction marks, lone surrogates."""
-    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
-        return value
-    return "".join(map(_sign, value))
-
-
-def _sign(character: str) -> str:
-    if character in "\n\t":
-        return character
-    code = ord(character)
-    never = 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE  # not characters, and not allowed in XML
-    hidden = unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") and character not in JOINERS
-    return character.encode("unicode_escape").decode() if never or hidden else character
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from taid_vlm.models.language_model import backbone_of
+from taid_vlm.models.repeated import language_layers, vision_layers
 from taid_vlm.models.student import Student
 from taid_vlm.planning.fake import DEVICE, make_fake
-from taid_vlm.planning.units import repeated_layers
 
 SMALL = 2**16  # as in training/layer_options.py: elements below which a tensor stays
 
@@ -56,12 +55,10 @@ def run_as(student: Student, mode: FakeTensorMode, running: Running) -> Iterator
 
 def trained_layers(student: Student) -> list[nn.Module]:
     """Layers of the language model, and of a vision encoder that learns; one with batch norm is run once only."""
-    decoder = backbone_of(student.language_model)
-    layers = getattr(decoder, "layers", None)
-    found = list(layers) if isinstance(layers, nn.ModuleList) else repeated_layers(decoder)
+    found = language_layers(student)
     encoder = student.vision_encoder
     if encoder is not None and any(p.requires_grad for p in encoder.parameters()):
-        found += [layer for layer in repeated_layers(encoder) if not _has_batch_norm(layer)]
+        found += [layer for layer in vision_layers(student) if not _has_batch_norm(layer)]
     return found
 
 

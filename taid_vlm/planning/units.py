@@ -6,6 +6,7 @@ from torch import nn
 
 from taid_vlm.models.language_model import backbone_of
 from taid_vlm.models.native.model import NativeModel
+from taid_vlm.models.repeated import repeated_layers
 from taid_vlm.models.student import Student
 from taid_vlm.models.teacher import TeacherModel
 
@@ -91,19 +92,6 @@ def units_of(model: TeacherModel, *, cached_features: bool = False) -> Units:
     root = _unit(model, taken, language=False, forward=True, backward=learns)
     table, head = _embeddings(model), model.head.weight
     return Units(root, tuple(layers), names, head.nbytes, 0 if table is head else table.nbytes)
-
-
-def repeated_layers(module: nn.Module) -> list[nn.Module]:
-    """Members of lists of at least two modules of one class, the outermost: what training shards one at a time."""
-    found: list[nn.Module] = []
-    for child in module.children():
-        members = list(child.children())
-        listed = isinstance(child, nn.ModuleList | nn.Sequential) and len(members) > 1
-        if listed and len({type(m) for m in members}) == 1 and next(members[0].parameters(), None) is not None:
-            found += members
-        else:
-            found += repeated_layers(child)
-    return found
 
 
 def _embeddings(model: TeacherModel) -> nn.Parameter:

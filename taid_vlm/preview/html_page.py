@@ -1,14 +1,12 @@
 """A preview as one HTML page that needs nothing else: no script, no network."""
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
+from taid_vlm.common.pages import data_uri
 from taid_vlm.preview.schema import Left, Piece, Preview
 from taid_vlm.preview.tokens import shortened, visible
 
@@ -28,17 +26,6 @@ def page(preview: Preview) -> str:
     most = max((count for one in figures.histogram for count in one.counts.values()), default=1)
     dropped = sum(one.count for one in figures.dropped)
     return template.render(preview=preview, figures=figures, most=most, dropped=dropped, style=style)
-
-
-def data_uri(image: Image.Image) -> str:
-    """PNG or JPEG, whichever is smaller."""
-    encoded = {}
-    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 85})):
-        file = io.BytesIO()
-        image.save(file, kind, **options)
-        encoded[kind] = file.getvalue()
-    kind = min(encoded, key=lambda name: len(encoded[name]))
-    return f"data:image/{kind};base64,{base64.b64encode(encoded[kind]).decode()}"
 
 
 def runs(pieces: list[Piece]) -> list[tuple[bool, list[Piece | Left]]]:

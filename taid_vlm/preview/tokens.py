@@ -1,16 +1,16 @@
 """A sequence of token ids as pieces that a person can read."""
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from taid_vlm.common import pages
 from taid_vlm.data.pairing import Side
 from taid_vlm.preview.schema import Kind, Left, Piece
 
 RUN = 8  # so many equal tokens in a row are shown as one; picture tokens always are
 MOST_PARTS = 6  # tokens that a character, or the few that share tokens, may be split into
 BROKEN = "\ufffd"  # what half a character decodes to
-JOINERS = "\u200c\u200d"  # invisible, but words of some scripts and many emoji are written with them
+SIGNS = {"\n": "↵\n", "\t": "⇥"}
 
 
 def pieces_of(side: Side, tokenizer: Any, image_token_id: int | None) -> list[Piece]:
@@ -49,22 +49,8 @@ def shortened(pieces: Sequence[Piece], most: int) -> list[Piece | Left]:
 
 
 def visible(text: str) -> str:
-    """Text without anything that an output would obey rather than show: controls, direction marks, lone surrogates.
-
-    Line breaks and tabs are shown by a sign; a break is made after it.
-    """
-    return text if text.isascii() and text.isprintable() else "".join(map(_sign, text))
-
-
-def _sign(character: str) -> str:
-    if character == "\n":
-        return "↵\n"
-    if character == "\t":
-        return "⇥"
-    code = ord(character)
-    never = 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE  # not characters, and not allowed in XML
-    hidden = unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") and character not in JOINERS
-    return character.encode("unicode_escape").decode() if never or hidden else character
+    """Text as an output shows it; line breaks and tabs by a sign, and a break is made after it."""
+    return pages.visible(text, SIGNS)
 
 
 def _whole_character(tokenizer: Any, ids: list[int], start: int, taught: set[int], special: set[int]) -> int:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from taid_vlm.models.repeated import repeated_layers
+
 
 def shard(module: nn.Module, device: str, world: int, precision: str) -> nn.Module:
     """Shard in place: each repeated layer is a unit, gathered when it is run; the rest (embeddings, norms, head) is the root's.
@@ -19,24 +21,11 @@ def shard(module: nn.Module, device: str, world: int, precision: str) -> nn.Modu
     # sum that runs through the layers, as autocast has it without shards.
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     options: dict[str, Any] = {"mesh": init_device_mesh(device, (world,)), "ignored_params": set(scalars(module))}
-    for unit in units(module):
+    for unit in repeated_layers(module):
         halved = precision == "bf16" and not (device == "cpu" and _has_layer_norm(unit))
         fully_shard(unit, **options, mp_policy=half if halved else MixedPrecisionPolicy())
     sharded: Any = fully_shard(module, **options)
     return sharded
-
-
-def units(module: nn.Module) -> list[nn.Module]:
-    """The layers that are gathered one at a time: members of lists of at least two modules of one class, the outermost."""
-    found: list[nn.Module] = []
-    for child in module.children():
-        members = list(child.children())
-        repeated = isinstance(child, nn.ModuleList | nn.Sequential) and len(members) > 1
-        if repeated and len({type(member) for member in members}) == 1 and _has_parameters(members[0]):
-            found += members
-        else:
-            found += units(child)
-    return found
 
 
 def scalars(module: nn.Module) -> list[nn.Parameter]:
@@ -74,7 +63,3 @@ def _own(parameter: Tensor, state: Tensor) -> Tensor:
 def _has_layer_norm(module: nn.Module) -> bool:
     # A CPU's layer norm takes no bf16 weights with fp32 states; a GPU's autocast makes fp32 of both.
     return any(isinstance(part, nn.LayerNorm) for part in module.modules())
-
-
-def _has_parameters(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None

@@ -7,10 +7,9 @@ import torch
 
 from taid_vlm.models.assemble import build_student
 from taid_vlm.models.native.model import NativeModel
+from taid_vlm.models.repeated import language_layers, repeated_layers
 from taid_vlm.models.student import Student, count_parameters
-from taid_vlm.planning.units import repeated_layers, units_of
-from taid_vlm.training.layers import language_layers
-from taid_vlm.training.sharding import units
+from taid_vlm.planning.units import units_of
 from tests.tiny.native import tiny_native
 from tests.tiny.recipes import tiny_recipe
 
@@ -23,12 +22,12 @@ def student(language_model: Path, easy_vqa: Path) -> Student:
 
 
 def check(model: Student | NativeModel) -> None:
-    assert repeated_layers(model) == units(model)
     cut = units_of(model)
+    assert [layer.parameters for layer in cut.layers] == [count_parameters(m) for m in repeated_layers(model)]
     assert cut.parameters == count_parameters(model)
     assert cut.trained == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert cut.bytes == sum(p.nbytes for p in model.parameters())
-    inside = {id(p) for layer in units(model) for p in layer.parameters()}
+    inside = {id(p) for layer in repeated_layers(model) for p in layer.parameters()}
     assert cut.names == {name for name, p in model.named_parameters() if id(p) in inside}
     words = {id(p) for layer in language_layers(model) for p in layer.parameters()}
     assert cut.decoder == sum(p.nbytes for p in model.parameters() if id(p) in words) > 0

@@ -11,6 +11,7 @@ import torch
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.models import build_student
+from taid_vlm.models.repeated import language_layers
 from taid_vlm.models.saved import save_student
 from taid_vlm.models.specs import StudentSpec
 from taid_vlm.models.student import Student
@@ -18,7 +19,6 @@ from taid_vlm.models.teacher import Teacher, teacher_from_checkpoint
 from taid_vlm.recipe import dump_recipe
 from taid_vlm.recipe.schema import Recipe, TeacherSpec
 from taid_vlm.training import train
-from taid_vlm.training.layers import language_layers
 from taid_vlm.training.placement import place_teacher, share_teacher
 from taid_vlm.training.placement.in_step import InStep
 from taid_vlm.training.placement.offload import offload_layers

@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from taid_vlm.models.repeated import repeated_layers as units
 from taid_vlm.models.student import Student
 from taid_vlm.recipe import Recipe, dump_recipe
 from taid_vlm.training import train
 from taid_vlm.training.checkpoint import complete_checkpoints
-from taid_vlm.training.sharding import scalars, units
+from taid_vlm.training.sharding import scalars
 from tests.tiny.language_model import tiny_llama
 from tests.tiny.recipes import distil, logged_steps
 from tests.training.test_splits import launch

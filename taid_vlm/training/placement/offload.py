@@ -5,8 +5,8 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.models.repeated import language_layers
 from taid_vlm.models.teacher import TeacherModel
-from taid_vlm.training.layers import language_layers
 
 
 def offload_layers(model: TeacherModel, device: torch.device) -> None:

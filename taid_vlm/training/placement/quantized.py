@@ -11,8 +11,8 @@ from torch import nn
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.registry import Registry
+from taid_vlm.models.repeated import language_layers
 from taid_vlm.models.teacher import Teacher
-from taid_vlm.training.layers import language_layers
 
 Quantize = Callable[[nn.Module], None]  # the linear layers of one decoder layer, in place
 QUANTIZATIONS: Registry[Quantize] = Registry("quantization")

@@ -7,8 +7,9 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from taid_vlm.models.native.model import NativeModel
+from taid_vlm.models.repeated import repeated_layers
 from taid_vlm.models.teacher import TeacherModel
-from taid_vlm.training.sharding import scalars, units
+from taid_vlm.training.sharding import scalars
 
 CLEAR_EVERY = 64
 
@@ -30,7 +31,7 @@ def shard_teacher(model: TeacherModel, device: torch.device, world: int) -> None
         "ignored_params": kept,
         "reshard_after_forward": True,
     }
-    for unit in units(model):
+    for unit in repeated_layers(model):
         fully_shard(unit, **options)
     embeddings = _embeddings(model)
     if not head & set(embeddings.parameters()):
