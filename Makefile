@@ -16,7 +16,7 @@ quickstart: $(STAMP)
 	$(BIN)/taid-vlm quickstart
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

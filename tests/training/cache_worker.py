@@ -1,4 +1,5 @@
-"""Fills a cache in processes that are killed, or that run at once. Arguments: a recipe's file. Prints what happened as JSON.
+"""Fills a cache in processes that are killed, or that run at once. Arguments: a recipe's file, and "kill", "both" or "quiet".
+Prints what happened as JSON.
 
 The processes are forked, so that the libraries are imported once; each builds its models by itself.
 """
@@ -87,6 +88,6 @@ if __name__ == "__main__":
         statuses += [killed_later(recipe, generator.uniform(0.1, 1.5)) for _ in range(4)]
         statuses += [ended(child(recipe, before_the_index)), ended(child(recipe, lambda: None))]
     else:
-        pids = [child(recipe, lambda: None) for _ in range(2)]
+        pids = [child(recipe, lambda: None) for _ in range({"quiet": 1, "both": 2}[mode])]
         statuses = [ended(pid) for pid in pids]
     print(json.dumps(statuses))

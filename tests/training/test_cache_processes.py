@@ -44,7 +44,7 @@ def worker(recipe: Recipe, folder: Path, mode: str) -> list[int]:
 def states(
     recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch, batch: int = 32
 ) -> tuple[torch.Tensor, Index]:
-    """What is read from a cache, computed by this process where it is not there."""
+    """What is read from a cache; what is not there, this process would compute, with another number of threads and so other bits."""
     monkeypatch.setenv("TAID_VLM_CACHE", str(folder / "cache"))
     monkeypatch.setattr("taid_vlm.training.cache.fill.BATCH", batch)
     setup = set_up(recipe)
@@ -68,6 +68,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(
     assert statuses[-1] == 0
     written = list((folder / "cache").rglob("index.json"))
     assert len(written) == 1
+    assert worker(recipe, quiet, "quiet") == [0]
     found, index = states(recipe, folder, monkeypatch, batch=2)
     truth, _ = states(recipe, quiet, monkeypatch, batch=2)
     assert torch.equal(found, truth)
@@ -115,6 +116,7 @@ def test_the_command_on_two_processes(tmp_path: Path, recipe: Recipe, monkeypatc
     assert "teacher cache: 70 samples" in told
     assert "computed now: 70 samples" in told
     assert told.count("teacher cache:") == 1
+    run(recipe, one, "-m", "taid_vlm", "cache", str(one / "recipe.yaml"), "training.precision=fp32")
     found, index = states(recipe, two, monkeypatch)
     truth, alone = states(recipe, one, monkeypatch)
     assert torch.equal(found, truth)  # also the batches are the same
