@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.paths import resolve
 
 
 def chat(
@@ -17,7 +18,7 @@ def chat(
     from taid_vlm.data.images import open_image
     from taid_vlm.models import load_student
 
-    loaded = load_student(path)
+    loaded = load_student(resolve(path))
     if image is not None and loaded.processor.images is None:
         raise UserError(f"{path} is a plain language model and takes no picture; leave --image out")
     pictures = [open_image(image)] if image is not None else []

@@ -12,6 +12,8 @@ from taid_vlm import __version__
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import DENIED_ERRNO, FULL_ERRNO
 from taid_vlm.common.stopping import RESUMABLE, StoppedError
+from taid_vlm.convert.command import convert_app
+from taid_vlm.study.command import study_app
 
 app = typer.Typer(
     help="Train compact vision-language models by distilling large ones.",
@@ -22,6 +24,8 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(help="List, show and copy the shipped recipes.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
+app.add_typer(study_app, name="study")
+app.add_typer(convert_app, name="convert")
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key.path=value over the recipe, for example training.steps=100")
@@ -169,7 +173,9 @@ def preview(
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="folder of a student or of a transformers checkpoint, or a hub id")],
+    model: Annotated[
+        str | None, typer.Argument(help="folder of a student or checkpoint, a hub id, openai:MODEL@URL or vllm:PATH")
+    ] = None,
     tasks: Annotated[str, typer.Option(help="names or YAML files of tasks, separated by commas")] = "",
     suite: Annotated[
         str | None, typer.Option(help="openvlm, vqa, hallucination, documents, captions, language or smoke")
@@ -181,11 +187,30 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="questions answered together")] = 32,
     output: Annotated[Path | None, typer.Option(help="folder for answers and results [evaluation/NAME]")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="fetch nothing: models and data must be here")] = False,
+    protocol: Annotated[
+        str, typer.Option(help="how to ask and to read: default, openvlm-2025-01 or openvlm-current")
+    ] = "default",
+    family: Annotated[str | None, typer.Option(help="of the model, for a protocol [by its class]")] = None,
+    letters: Annotated[
+        str, typer.Option(help="of options: generated, or by likelihood, one forward pass an item")
+    ] = "generated",
+    teacher: Annotated[
+        str | None, typer.Option(help="model from which tasks such as kl_chatterbot measure the divergence")
+    ] = None,
+    judge: Annotated[
+        str, typer.Option(help="reads answers that no rule can: rule (none), openai:MODEL@URL or local:PATH")
+    ] = "rule",
+    show_protocol: Annotated[str | None, typer.Option(help="print what a protocol asks of --family, and stop")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
 ) -> None:
     """Evaluate a student or any released checkpoint."""
-    from taid_vlm_eval.cli import go_offline, run
+    from taid_vlm_eval.cli import go_offline, print_protocol, run
 
+    if show_protocol is not None:
+        print_protocol(show_protocol, family, tasks)
+        return
+    if model is None:
+        raise UserError("a model is missing: the folder of a student or of a transformers checkpoint, or a hub id")
     if offline:
         go_offline()
     names = [name.strip() for name in tasks.split(",") if name.strip()]
@@ -199,6 +224,11 @@ def evaluate(
         batch_size=batch_size,
         output=output,
         as_json=as_json,
+        protocol=protocol,
+        family=family,
+        letters=letters,
+        teacher=teacher,
+        judge=judge,
     )
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.paths import resolve
 
 
 def export_run(model: Path, target: Path | None = None, to: str = "auto", *, gguf: bool = False, push: str = "") -> str:
@@ -25,6 +26,12 @@ def export_run(model: Path, target: Path | None = None, to: str = "auto", *, ggu
     from taid_vlm.export.write import chosen_kind, export_student
     from taid_vlm.models import load_student
 
+    place = Path(resolve(str(model)))
+    if place != model and target is None:  # beside it is the package itself, or a cache
+        raise UserError(
+            f"{model} is no place to write beside; give the folder to write: taid-vlm export {model} FOLDER"
+        )
+    model = place
     student = model / "student" if (model / "student").is_dir() else model
     loaded = load_student(student)
     converter = None
@@ -59,7 +66,7 @@ def about_run(student: Path) -> str:
 
 def _scores(folder: Path) -> str:
     rows = []
-    for file in sorted(folder.rglob("*.json")) if folder.is_dir() else []:
+    for file in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
             found = json.loads(file.read_text())
             low, high = found["low"], found["high"]

@@ -1,101 +1,93 @@
-"""Ask a model every item of a task that has no answer yet: batches, broken images, and memory that runs out."""
+"""Ask a model every item of a task that has no answer yet, together with any number of other processes."""
 
-import gc
-import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from taid_vlm.common.errors import UserError
-from taid_vlm_eval.answers import Answer, AnswersFile
-from taid_vlm_eval.data.item import Item, open_images
-from taid_vlm_eval.data.pictures import BrokenImageError
-from taid_vlm_eval.models.protocol import Model, Request
+from taid_vlm_eval.answers_file import AnswersFile
+from taid_vlm_eval.batching import make_batches
+from taid_vlm_eval.data import Item, ItemTable
+from taid_vlm_eval.models.protocol import Model
+from taid_vlm_eval.pieces import Asker, load
+from taid_vlm_eval.prefetch import ahead
 from taid_vlm_eval.task import Task
+from taid_vlm_eval.work import Work
+
+WORKERS = 2
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.02, 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a task is: items ``done`` (with an answer, or a reason for none) of ``total``; ``errors`` of them have none."""
+
+    task: str
+    done: int
+    total: int
+    errors: int
+
 
 Progress = Callable[[str, int, int], None]  # (task, items done, items in all)
+Watch = Callable[[Standing], None]
 
 
-def prompt_of(item: Item, task: Task) -> str:
-    """What the model reads, before its own chat template."""
-    return task.prompt.prefix + item.question + task.prompt.suffix
+@dataclass(frozen=True)
+class Running:
+    """How items are put to a model; nothing of it changes which answers are asked for.
+
+    Attributes:
+        batch_size: items asked at a time.
+        workers: threads that open pictures and prepare batches ahead, and how many batches they may be ahead; with 0 that is
+            done when a batch is asked.
+        finish: wait until what other processes have taken is answered as well, or answer it when they die. Otherwise stop when
+            nothing is left to take.
+        watch: called before the first batch, after each, and while others are waited for.
+    """
+
+    batch_size: int = 32
+    workers: int = WORKERS
+    finish: bool = True
+    watch: Watch = lambda standing: None
 
 
 def answer_items(
-    model: Model,
-    items: Sequence[Item],
-    task: Task,
-    file: AnswersFile,
-    batch_size: int,
-    progress: Progress | None = None,
+    model: Model, items: Sequence[Item], task: Task, file: AnswersFile, running: Running
 ) -> tuple[int, float]:
-    """Answer what ``file`` lacks.
+    """Answer what ``file`` lacks, batch by batch (:func:`make_batches`), each taken from what no other process has (:class:`Work`).
 
-    Items are ordered by number of images and length of the prompt, so that little is padded. Batches are cut from all
-    items, not from those that are left, and a batch with any gap is asked whole: so a resumed run meets the same batches as
-    one that was never killed, and cannot differ from it by rounding. When memory runs out, the batch is halved and stays so.
+    A batch with any gap is asked whole, so a resumed run cannot differ by rounding from one that was never killed; only where
+    the gaps are of a server's errors, for which batches mean nothing, are they asked alone. Where memory runs out, this process
+    asks the same batches in pieces of half the size from then on.
 
     Returns:
-        How many items were answered here (items that could not be asked do not count), and the seconds it took.
+        How many items were answered meanwhile, by all processes (items that could not be asked do not count), and the seconds.
 
     Raises:
-        UserError: no memory even for one item.
+        UserError: no memory even for one item; the answers cannot be written.
     """
-    order = sorted(items, key=lambda item: (len(item.images), len(prompt_of(item, task))))
-    started, answered, start = time.perf_counter(), 0, 0
-    if progress is not None:
-        progress(task.name, len(file.done), len(items))
-    while start < len(order):
-        batch = order[start : start + batch_size]
-        missing = sum(item.id not in file.done for item in batch)
-        if missing:
-            answers = _answer_batch(model, batch, task)
-            if answers is None:
-                batch_size = _smaller(batch_size, len(batch), batch[0], task)
-                continue
-            answered += sum(one["error"] is None and one["id"] not in file.done for one in answers)
-            file.append(answers)
-            if progress is not None:
-                progress(task.name, len(file.done), len(items))
-        start += len(batch)
-    return answered, time.perf_counter() - started
+    table = ItemTable.of(items)
+    started, before, wait = time.perf_counter(), file.answered, _SHORTEST_WAIT
 
+    def tell() -> None:
+        running.watch(Standing(task.name, len(table) - int(file.lacking.sum()), len(table), file.errors))
 
-def _answer_batch(model: Model, batch: Sequence[Item], task: Task) -> list[Answer] | None:
-    """None when memory ran out. Whole frames of tensors hang on the exception, so it ends here."""
-    answers: list[Answer] = []
-    asked: list[Item] = []
-    requests = []
-    for item in batch:
-        try:
-            requests.append(Request(prompt_of(item, task), open_images(item)))
-            asked.append(item)
-        except BrokenImageError as error:
-            answers.append(Answer(id=item.id, answer="", error=str(error)))
-    try:
-        texts = model.generate(requests, task.generation.max_new_tokens) if requests else []
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        return None
-    if len(texts) != len(requests):
-        raise RuntimeError(f"model {model.name!r} gave {len(texts)} answers to {len(requests)} requests")
-    return answers + [Answer(id=item.id, answer=text, error=None) for item, text in zip(asked, texts, strict=True)]
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an accelerator or torch's CPU allocator ran out of memory (``torch.OutOfMemoryError`` is a RuntimeError)."""
-    text = str(error).lower()
-    return "out of memory" in text or "defaultcpuallocator" in text or type(error).__name__ == "OutOfMemoryError"
-
-
-def _smaller(batch_size: int, tried: int, item: Item, task: Task) -> int:
-    if tried == 1:
-        raise UserError(
-            f"task {task.name!r}: out of memory with the single item {item.id!r}; use a device with more memory, a smaller "
-            f"precision, or fewer max_new_tokens ({task.generation.max_new_tokens})"
-        )
-    gc.collect()
-    # Only a process that loaded torch has a cache of its to empty.
-    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return min(batch_size, tried) // 2
+    tell()
+    work = Work(file, make_batches(table, task, model, running.batch_size))
+    asker = Asker(model, task)
+    with ahead(lambda number: load(table, work.places(number), model, task, asker.size), running.workers) as loaded:
+        while True:
+            while loaded.has_room and (number := work.take()) is not None:
+                loaded.put(number)
+            if len(loaded):
+                number, batch = loaded.take()
+                for answers in asker.ask(batch):
+                    file.append(answers)
+                work.release(number)
+                wait = _SHORTEST_WAIT
+            elif not running.finish or work.is_done():
+                break
+            else:
+                time.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            tell()
+    return file.answered - before, time.perf_counter() - started

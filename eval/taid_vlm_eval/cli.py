@@ -10,12 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.paths import resolve
 from taid_vlm_eval.answering import Progress
-from taid_vlm_eval.models import ADAPTERS, open_model
+from taid_vlm_eval.judges import open_judge
+from taid_vlm_eval.models import ADAPTERS, OpenOptions, open_model, split_prefix
+from taid_vlm_eval.protocols import DEFAULT, PROTOCOLS, load_protocol, require_choice
 from taid_vlm_eval.result import Result
 from taid_vlm_eval.runner import cannot_run, check_call, evaluate
 from taid_vlm_eval.suites import SUITES, suite_tasks
 from taid_vlm_eval.task import TaskFile, list_tasks
+from taid_vlm_eval.ways import require_letters, require_teacher
 
 
 def run(
@@ -33,6 +37,14 @@ def run(
     dtype: str | None = None,
     trust_remote_code: bool = False,
     as_json: bool = False,
+    protocol: str = DEFAULT,
+    family: str | None = None,
+    letters: str = "generated",
+    teacher: str | Path | None = None,
+    judge: str = "rule",
+    timeout: float = 120.0,
+    key_variable: str = "OPENAI_API_KEY",
+    judge_key_variable: str = "OPENAI_API_KEY",
 ) -> list[Result]:
     """What the command does, for other commands to call: open, evaluate, print to standard output.
 
@@ -42,6 +54,11 @@ def run(
         suite: a name of :data:`taid_vlm_eval.suites.SUITES`; its tasks follow ``tasks``.
         output: where answers and results go; by default see :func:`default_output`.
         as_json: print a JSON list of results in place of a table.
+        protocol, family: how tasks are asked and read, see :mod:`taid_vlm_eval.protocols`.
+        letters: ``generated`` or by ``likelihood``.
+        teacher: the model from which tasks that ask for one measure the divergence.
+        judge: see :func:`taid_vlm_eval.judges.open_judge`.
+        timeout, key_variable, judge_key_variable: of servers, see :class:`taid_vlm_eval.models.OpenOptions`.
         others: see :func:`taid_vlm_eval.models.open_model` and :func:`taid_vlm_eval.runner.evaluate`.
 
     Raises:
@@ -52,12 +69,30 @@ def run(
         tasks, not_run = _with_suite(tasks, suite, tasks_folders)
     # Loading a model takes long; a misspelt task or missing data should be told before.
     task_files = check_call(tasks, limit=limit, batch_size=batch_size, tasks_folders=tasks_folders)
-    not_run |= cannot_run(task_files)
+    require_choice(protocol, family)
+    require_letters(letters, [one.task for one in task_files])
+    require_teacher(teacher is not None, [one.task for one in task_files])
+    not_run |= cannot_run(task_files, protocol, judge != "rule")
     task_files = [one for one in task_files if one.task.name not in not_run]
     if not task_files:
         raise UserError("; ".join(not_run.values()))
-    opened = open_model(model, adapter, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    folder = Path(output) if output is not None else default_output(model)
+    opened = open_model(
+        model,
+        adapter,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        timeout=timeout,
+        key_variable=key_variable,
+    )
+    asked_judge = open_judge(judge, OpenOptions(device, dtype, trust_remote_code, timeout, judge_key_variable))
+    from_teacher = (
+        None
+        if teacher is None
+        else open_model(teacher, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    )
+    folder = Path(output) if output is not None else default_output(model, protocol)
+    from taid_vlm_eval.protocols.averages import averages
     from taid_vlm_eval.table import print_table
 
     with _progress_bar() as progress:
@@ -71,8 +106,13 @@ def run(
             progress=progress,
             say=lambda text: print(text, file=sys.stderr),
             not_run=not_run,
+            protocol=protocol,
+            family=family,
+            letters=letters,
+            teacher=from_teacher,
+            judge=asked_judge,
         )
-    if not results:
+    if not results and not_run:
         raise UserError("; ".join(not_run.values()))
     if as_json:
         rows = [asdict(result) for result in results]
@@ -80,6 +120,8 @@ def run(
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
         print_table(results, folder, not_run)
+        for name, (value, parts) in averages(results, protocol).items():
+            print(f"{name}: {value:.4f}, the mean of {' and '.join(parts)}")
     if not_run:
         raise UserError(f"not run: {', '.join(not_run)}; the results of the other tasks are complete")
     return results
@@ -96,19 +138,42 @@ def _with_suite(
     return [*tasks, *found], {name: reason for name, reason in missing.items() if name not in known}
 
 
+def print_protocol(name: str, family: str | None, tasks: str) -> None:
+    """Print what a protocol asks of a family, of the tasks (names between commas) or, without any, of the paper's table.
+
+    Raises:
+        UserError: no family, or see :func:`taid_vlm_eval.protocols.show.show_protocol`.
+    """
+    from taid_vlm_eval.protocols.show import show_protocol
+
+    if name == DEFAULT:
+        raise UserError(
+            "under the protocol 'default' every task is what its own file says; --show-protocol shows the others"
+        )
+    if family is None:
+        raise UserError(f"--family is missing; the protocol {name!r} has {', '.join(load_protocol(name).families)}")
+    print(show_protocol(name, family, [one.strip() for one in tasks.split(",") if one.strip()]))
+
+
 def go_offline() -> None:
     """Let neither models nor data be fetched in this process; to be called before transformers is imported."""
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def default_output(model: str | Path) -> Path:
-    """``evaluation/<owner>--<name>`` of a hub id; of a folder, ``evaluation/<parent>--<name>``.
+def default_output(model: str | Path, protocol: str = DEFAULT) -> Path:
+    """``evaluation/<owner>--<name>`` of a hub id; of a folder, ``evaluation/<parent>--<name>``; with a protocol, its name behind.
 
     The students of all runs lie in folders called "student": with that name alone, one would overwrite the other.
     """
-    folder = Path(model).expanduser()
+    served, name = split_prefix(model)
+    if served == "openai":
+        from taid_vlm_eval.models.openai import parse_address
+
+        model = parse_address(name).short.replace(":", "-")
+    folder = Path(resolve(name if served == "vllm" else str(model))).expanduser()
     name = f"{folder.resolve().parent.name}/{folder.resolve().name}" if folder.is_dir() else str(model)
-    return Path("evaluation") / name.strip("/").replace("/", "--")
+    plain = name.strip("/").replace("/", "--")
+    return Path("evaluation") / (plain if protocol == DEFAULT else f"{plain}--{protocol}")
 
 
 @contextmanager
@@ -132,7 +197,9 @@ def _progress_bar() -> Iterator[Progress]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="taid_vlm_eval", description="Evaluate a model on question-answer tasks.")
-    parser.add_argument("model", nargs="?", help="folder of a student or of a transformers checkpoint, or a hub id")
+    parser.add_argument(
+        "model", nargs="?", help="folder of a student or checkpoint, a hub id, openai:MODEL@URL or vllm:PATH"
+    )
     parser.add_argument("--tasks", help="names or YAML files, separated by commas")
     parser.add_argument("--suite", help=f"tasks that are read together: {', '.join(SUITES)}")
     parser.add_argument("--list-tasks", action="store_true", help="print the names of all tasks and stop")
@@ -146,6 +213,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", help="float32, bfloat16, float16 (as stored)")
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the checkpoint")
     parser.add_argument("--offline", action="store_true", help="fetch nothing: models and data must be here")
+    parser.add_argument("--protocol", default=DEFAULT, help=f"how to ask and to read: {', '.join(PROTOCOLS)} (default)")
+    parser.add_argument("--family", help="of the model, for a protocol (found out from its class)")
+    parser.add_argument("--letters", default="generated", help="of options: generated, or by likelihood (generated)")
+    parser.add_argument("--teacher", help="model from which tasks such as kl_chatterbot measure the divergence")
+    parser.add_argument("--judge", default="rule", help="rule, openai:MODEL@URL or local:PATH (rule)")
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds a server may take for an answer (120)")
+    parser.add_argument("--key-variable", default="OPENAI_API_KEY", help="environment variable with a server's key")
+    parser.add_argument("--judge-key-variable", default="OPENAI_API_KEY", help="the same for a judge")
+    parser.add_argument("--show-protocol", metavar="NAME", help="print what a protocol asks of --family, and stop")
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser
 
@@ -153,6 +229,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run_command(arguments: argparse.Namespace) -> None:
     if arguments.list_tasks:
         print("\n".join(list_tasks(arguments.tasks_folder)))
+        return
+    if arguments.show_protocol:
+        print_protocol(arguments.show_protocol, arguments.family, arguments.tasks or "")
         return
     if arguments.model is None or not (arguments.tasks or arguments.suite):
         raise UserError(
@@ -174,6 +253,14 @@ def _run_command(arguments: argparse.Namespace) -> None:
         dtype=arguments.dtype,
         trust_remote_code=arguments.trust_remote_code,
         as_json=arguments.json,
+        protocol=arguments.protocol,
+        family=arguments.family,
+        letters=arguments.letters,
+        teacher=arguments.teacher,
+        judge=arguments.judge,
+        timeout=arguments.timeout,
+        key_variable=arguments.key_variable,
+        judge_key_variable=arguments.judge_key_variable,
     )
 
 

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.paths import resolve
 from taid_vlm_eval.answers import read_answers
 from taid_vlm_eval.data import Item, fingerprint, load_items
+from taid_vlm_eval.judges import kept_judgements
 from taid_vlm_eval.metrics import METRICS, Estimate, Scored, wilson_interval
 from taid_vlm_eval.metrics.aggregate import TAILS
+from taid_vlm_eval.protocols import DEFAULT, with_data
 from taid_vlm_eval.result import Result
 from taid_vlm_eval.scoring import score_items
 from taid_vlm_eval.task import TaskFile, load_task
@@ -80,7 +83,7 @@ def compare(
     Raises:
         UserError: fewer than two folders, no task in common, an evaluation that is broken or of other data, scorer or mode.
     """
-    paths = [Path(folder) for folder in folders]
+    paths = [Path(resolve(str(folder))) for folder in folders]
     if len(paths) < 2 or len(set(paths)) < len(paths):
         raise UserError(f"found {len(set(paths))} folders to compare, expected two or more, each once")
     pairs = []
@@ -173,6 +176,12 @@ def _state(folder: Path, task: str) -> dict[str, Any]:
 
 
 def _require_equal(task: str, path: Path, state: Mapping[str, Any], other_path: Path, other: Mapping[str, Any]) -> None:
+    judges = [{key: one["judge"].get(key) for key in ("name", "model", "prompt")} for one in (state, other)]
+    if judges[0] != judges[1]:
+        raise UserError(
+            f"task {task!r}: the judge is {judges[0]['name']!r} in {path} and {judges[1]['name']!r} in {other_path}; figures of "
+            f"unlike judges cannot be compared, evaluate both alike"
+        )
     for key in MUST_AGREE:
         if state[key] != other[key]:
             limits = ""
@@ -187,6 +196,7 @@ def _require_equal(task: str, path: Path, state: Mapping[str, Any], other_path: 
 
 def _items(task_file: TaskFile, state: Mapping[str, Any], folder: Path) -> tuple[TaskFile, list[Item]]:
     """The task as the results have it, with its items."""
+    task_file = with_data(task_file, _style(state).get("protocol") or DEFAULT)
     stated = {key: state[key] for key in ("scorer", "mode", "metric", "cluster")}
     task_file = replace(task_file, task=replace(task_file.task, **stated))
     items = load_items(task_file, limit=state["limit"], seed=state["seed"])
@@ -208,12 +218,21 @@ def _scored(task_file: TaskFile, items: Sequence[Item], folder: Path, state: Map
         raise UserError(
             f"{path} lacks the answers to {len(missing)} of {len(items)} items ({missing[0]!r} first); finish the evaluation"
         )
-    scored, _ = score_items(task_file.task, items, answers)
+    judgements = kept_judgements(task_file.task, folder, state["judge"])
+    scored, _ = score_items(task_file.task, items, answers, judgements)
     return scored
 
 
 def _notes(state: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    one, two = _style(state), _style(other)
+    if one.get("protocol") and one["protocol"] == two.get("protocol") and one["family"] != two["family"]:
+        return [f"asked as the families {one['family']!r} and {two['family']!r} of the protocol {one['protocol']!r}"]
     return [f"{key} differs: {state[key]!r} and {other[key]!r}" for key in TOLD if state[key] != other[key]]
+
+
+def _style(state: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = state["prompt"].get("style", {})
+    return found
 
 
 def _moved(folder: Path, state: Mapping[str, Any], estimate: Estimate) -> list[str]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from taid_vlm_eval.answers import Answer
 from taid_vlm_eval.data import Item
+from taid_vlm_eval.judges.judgements import Judgements
 from taid_vlm_eval.metrics import METRICS, SCORERS, Estimate
-from taid_vlm_eval.scoring import majority_score, score_items
-from taid_vlm_eval.task import Task
+from taid_vlm_eval.scoring import majority_score, parse_rate, score_items
+from taid_vlm_eval.task import NO_SCORER, Task, stated_prompt
 
 NAMED_ERRORS = 5
 
@@ -34,7 +35,10 @@ class Result:
         limit, seed: which items were taken (all of them when limit is None).
         data_fingerprint: SHA-256 over the items taken, image bytes included.
         model: what the model says of itself.
+        prompt: of the task; with ``style`` where there is one, which names protocol and family.
         generation, protocol, scorer, mode, cluster: as the task has them; the mode "" is the scorer's default.
+        judge: its ``name``, "rule" where no model was to be asked; else what it says of itself (``model``), the ``prompt``, how many
+            answers it was ``asked`` about, how many of these had no reply (``errors``), and the share that it could read (``parse_rate``).
         versions: of this toolkit, torch, transformers and Python.
     """
 
@@ -62,6 +66,7 @@ class Result:
     prompt: dict[str, Any]
     generation: dict[str, Any]
     protocol: str
+    judge: dict[str, Any]
     versions: dict[str, str]
 
     def to_json(self) -> str:
@@ -87,14 +92,16 @@ def make_result(
     *,
     header: Mapping[str, Any],
     answers_per_second: float | None,
+    judgements: Judgements | None = None,
 ) -> Result:
     """Score the answers, one per item, in the order of the items.
 
     Args:
         header: of the answers file; its model, fingerprint, limit and seed are stated.
+        judgements: of the answers, where a judge was chosen that has something to say about them.
     """
-    scorer, metric = SCORERS.get(task.scorer), METRICS.get(task.metric)
-    scored, readings = score_items(task, items, answers)
+    scorer, metric = None if task.scorer == NO_SCORER else SCORERS.get(task.scorer), METRICS.get(task.metric)
+    scored, readings = score_items(task, items, answers, judgements)
     estimate = metric(scored, header["seed"])
     errors = [(item.id, message) for item in items if (message := answers[item.id]["error"]) is not None]
     return Result(
@@ -109,8 +116,8 @@ def make_result(
         errors=len(errors),
         first_errors=[{"id": one, "error": message} for one, message in errors[:NAMED_ERRORS]],
         answers_per_second=answers_per_second,
-        majority=majority_score(items, scorer, task.mode or None, metric) if scorer.closed else None,
-        parse_rate=scorer.parse_rate(readings),
+        majority=majority_score(items, scorer, task.mode or None, metric) if scorer and scorer.closed else None,
+        parse_rate=parse_rate(task, readings),
         parse_notes=readings,
         limit=header["limit"],
         seed=header["seed"],
@@ -119,9 +126,10 @@ def make_result(
         scorer=task.scorer,
         mode=task.mode,
         cluster=task.cluster,
-        prompt=asdict(task.prompt),
+        prompt=stated_prompt(task),
         generation=asdict(task.generation),
         protocol=task.protocol,
+        judge=judgements.summary(readings) if judgements is not None else {"name": "rule"},
         versions=versions(),
     )
 

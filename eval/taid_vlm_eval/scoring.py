@@ -1,61 +1,54 @@
-"""From answers to scored items: thinking is taken out, then the task's scorer reads what is left."""
+"""From answers to scored items: thinking is taken out, the task's scorer reads what is left, and a judge what it could not read."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from taid_vlm_eval.answers import Answer
 from taid_vlm_eval.data.item import Item
+from taid_vlm_eval.judges.judgements import HOWS, UNPARSED, Judgements, by_rule
 from taid_vlm_eval.metrics import METRICS, SCORERS, Scored, Scorer
 from taid_vlm_eval.metrics.aggregate import Metric
-from taid_vlm_eval.task import Task
+from taid_vlm_eval.task import NO_SCORER, Task
+from taid_vlm_eval.thinking import spoken
 
-_TAGS = re.compile(r"(</?think>)")
-
-
-def spoken(answer: str) -> str:
-    """The answer without what stands between ``<think>`` and ``</think>``; one without these tags is returned as it is.
-
-    A thought without an end (the tokens ran out) reaches to the end of the text. One without a start began in the prompt, as
-    some chat templates have it, so all before it goes.
-    """
-    if "<think>" not in answer and "</think>" not in answer:
-        return answer
-    kept: list[str] = []
-    thinking = False
-    for part in _TAGS.split(answer):
-        if part == "<think>":
-            thinking = True
-        elif part == "</think>":
-            if not thinking:
-                kept.clear()
-            thinking = False
-        elif not thinking:
-            kept.append(part)
-    return "".join(kept).strip()
+__all__ = ["majority_score", "parse_rate", "score_items", "spoken"]
 
 
 def score_items(
-    task: Task, items: Sequence[Item], answers: Mapping[str, Answer]
+    task: Task, items: Sequence[Item], answers: Mapping[str, Answer], judgements: Judgements | None = None
 ) -> tuple[list[Scored], dict[str, int]]:
     """Score the answers, one per item, in the order of the items; an item that could not be asked is wrong.
+
+    Args:
+        judgements: of a judge, where there is one. Its grades become the fact ``grades`` of an item.
 
     Returns:
         The scored items, and how answers were read, counted.
     """
-    scorer = SCORERS.get(task.scorer)
-    readings = dict.fromkeys((*scorer.readings, "error"), 0)
+    readings = dict.fromkeys(_readings(task, judgements), 0)
     scored = []
     for item in items:
-        answer = answers[item.id]
-        text, value, how, reading = "", 0.0, "error", None
-        if answer["error"] is None:
-            text = spoken(answer["answer"])
-            score = scorer.apply(text, item.answer, item.facts, task.mode or None)
-            value, how, reading = score.value, score.how, score.reading
-        readings[how] += 1
-        scored.append(Scored(item.id, item.cluster, text, item.answer, value, reading, item.facts))
+        text, score = by_rule(task, item, answers[item.id])
+        grades: list[float | None] = []
+        if judgements is not None:
+            score, grades = judgements.judged(task, item, answers[item.id], score)
+        readings[score.how] += 1
+        facts = {**item.facts, "grades": grades} if grades else item.facts
+        scored.append(Scored(item.id, item.cluster, text, item.answer, score.value, score.reading, facts))
     return scored, readings
+
+
+def _readings(task: Task, judgements: Judgements | None) -> list[str]:
+    by_rules = ("none", "empty") if task.scorer == NO_SCORER else SCORERS.get(task.scorer).readings
+    return [*(HOWS if judgements is not None else ()), *by_rules, "error"]
+
+
+def parse_rate(task: Task, readings: Mapping[str, int]) -> float:
+    """The share of answers in which a rule or a judge found something; 1 when there are none."""
+    unparsed = ("none", "empty") if task.scorer == NO_SCORER else SCORERS.get(task.scorer).unparsed
+    lost = sum(readings.get(how, 0) for how in (*unparsed, *UNPARSED, "error"))
+    total = sum(readings.values())
+    return 1.0 - lost / total if total else 1.0
 
 
 def majority_score(

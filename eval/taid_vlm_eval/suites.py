@@ -9,7 +9,9 @@ SUITES: dict[str, tuple[str, ...]] = {
     "hallucination": ("pope", "hallusion_bench", "mme"),
     "documents": ("docvqa", "infovqa", "chartqa", "textvqa", "ocrbench", "ai2d"),
     "captions": ("coco_captions", "flickr30k"),
-    "language": ("mmlu", "arc_easy", "arc_challenge", "gsm8k", "ifeval", "chatterbot"),
+    "language": (
+        *("mmlu", "arc_easy", "arc_challenge", "hellaswag", "gsm8k", "ifeval", "ultrachat", "mt_bench", "chatterbot"),
+    ),
     # Minutes on a laptop, from packages that are fetched once.
     "smoke": ("easy_vqa", "chatterbot"),
 }

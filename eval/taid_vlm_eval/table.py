@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taid_vlm_eval.result import Result
+from taid_vlm_eval.task import NO_SCORER
 
 
 def print_table(results: Sequence[Result], folder: Path, not_run: Mapping[str, str]) -> None:
@@ -24,7 +25,7 @@ def print_table(results: Sequence[Result], folder: Path, not_run: Mapping[str, s
     for result in results:
         table.add_row(
             Text(result.task),
-            f"{result.scorer} {result.mode}".strip(),
+            _scorer(result),
             result.metric,
             _with_interval(result.value, result.low, result.high, result.top),
             "-" if result.majority is None else figure(result.majority, result.top),
@@ -42,9 +43,25 @@ def print_table(results: Sequence[Result], folder: Path, not_run: Mapping[str, s
         for error in result.first_errors:
             line = f"{result.task}: item {error['id']}: {error['error']}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for result in results:
+        if result.judge.get("asked"):
+            console.print(_judge(result), markup=False, highlight=False, soft_wrap=True)
     for task, reason in not_run.items():
         console.print(f"{task}: not run: {reason}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"answers and results: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _scorer(result: Result) -> str:
+    by_rule = "" if result.scorer == NO_SCORER else f"{result.scorer} {result.mode}".strip()
+    return " + ".join(filter(None, (by_rule, "judge" if result.judge.get("asked") else ""))) or "judge"
+
+
+def _judge(result: Result) -> str:
+    said = result.judge
+    return (
+        f"{result.task}: judge {said['name']} ({said['prompt']}) was asked about {said['asked']} of {result.n} answers, read "
+        f"{said['parse_rate']:.1%} of them, {said['errors']} without a reply"
+    )
 
 
 def figure(value: float, top: float, sign: str = "") -> str:

@@ -1,7 +1,7 @@
 """Tasks: one YAML file says where the data is, how to ask, and how to score."""
 
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm_eval.style import Style, require_style
 
 CLUSTERS = ("image", "question", "item")
 NO_SCORER = "none"  # as scorer: only a judge can score the task, so it is not run
@@ -63,10 +64,23 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Judging:
+    """What a judge is asked about the answers, where one is chosen.
+
+    Attributes:
+        prompt: a name of :data:`taid_vlm_eval.judges.PROMPTS`; "" takes what suits the scorer, if anything does.
+    """
+
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
 class Task:
     """One benchmark, as its YAML file tells it; ``tasks/easy_vqa.yaml`` explains every key.
 
     ``mode`` is a variant of the scorer, "" its default. The scorer ``none`` says that only a judge could score the answers.
+    ``style`` is what a protocol changes; left out, questions are put as ``data`` and ``prompt`` say. ``asks`` is a way of
+    asking, see :mod:`taid_vlm_eval.ways`; with ``template`` false, the model reads the question outside its chat template.
     """
 
     name: str
@@ -79,6 +93,20 @@ class Task:
     cluster: str = "item"
     protocol: str = ""
     mode: str = ""
+    style: Style = field(default_factory=Style)
+    judge: Judging = field(default_factory=Judging)
+    asks: str = "answer"
+    template: bool = True
+
+
+def stated_prompt(task: Task) -> dict[str, Any]:
+    """What header and result say of how questions are put; a style and another way of asking only where there is one."""
+    prompt: dict[str, Any] = asdict(task.prompt)
+    if task.style != Style():
+        prompt["style"] = asdict(task.style)
+    if task.asks != "answer":
+        prompt["asks"] = task.asks
+    return prompt if task.template else {**prompt, "template": False}
 
 
 @dataclass(frozen=True)
@@ -137,15 +165,17 @@ def load_task(name_or_path: str | Path, extra_folders: Sequence[str | Path] = ()
         if str(name_or_path) not in known:
             raise UserError(f"unknown task {str(name_or_path)!r}: {did_you_mean(str(name_or_path), known)}")
         path = known[str(name_or_path)]
-    task = _build(Task, _read_yaml(path), str(path))
+    task = build(Task, read_yaml(path), str(path))
     _check(task, path)
     return TaskFile(task, path.parent)
 
 
 def _check(task: Task, path: Path) -> None:
     from taid_vlm_eval.data import SOURCES
+    from taid_vlm_eval.judges.prompts import PROMPTS
     from taid_vlm_eval.metrics import METRICS, SCORERS
     from taid_vlm_eval.metrics.score import require_mode
+    from taid_vlm_eval.ways import require_way
 
     if task.name != path.stem:
         raise UserError(f"{path}: name is {task.name!r}, expected {path.stem!r} as the file is called; make them equal")
@@ -160,13 +190,25 @@ def _check(task: Task, path: Path) -> None:
             scorer = SCORERS.get(task.scorer)
             if task.mode:
                 require_mode(task.mode, scorer.modes)
+        if task.judge.prompt:
+            PROMPTS.get(task.judge.prompt)
+        if task.scorer != NO_SCORER or task.judge.prompt:
             METRICS.get(task.metric)
         SOURCES.get(task.data.source)
+        if task.style.protocol or task.style.family:
+            raise UserError("style.protocol and style.family are not for task files; --protocol and --family set them")
+        require_style(task.style)
+        require_way(task)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """What a YAML file says.
+
+    Raises:
+        UserError: unreadable, or a key given twice.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), path)
@@ -190,8 +232,12 @@ def _refuse_repeated_keys(node: Any, path: Path) -> None:
         _refuse_repeated_keys(value, path)
 
 
-def _build(kind: type, given: Any, where: str) -> Any:
-    """An instance of the dataclass ``kind`` from a mapping, strictly: no unknown key, no missing one, no coercion."""
+def build(kind: type, given: Any, where: str) -> Any:
+    """An instance of the dataclass ``kind`` from a mapping, strictly: no unknown key, no missing one, no coercion.
+
+    Raises:
+        UserError: it begins with ``where`` and names the key.
+    """
     if not isinstance(given, dict):
         raise UserError(f"{where}: found {type(given).__name__}, expected keys and values")
     hints = get_type_hints(kind)
@@ -206,7 +252,7 @@ def _build(kind: type, given: Any, where: str) -> Any:
             continue
         value, hint = given[entry.name], hints[entry.name]
         if isinstance(hint, type) and is_dataclass(hint):
-            value = _build(hint, value, f"{where}: {entry.name}")
+            value = build(hint, value, f"{where}: {entry.name}")
         elif not _fits(value, hint):
             raise UserError(
                 f"{where}: {entry.name} is {value!r} ({type(value).__name__}), expected {_kind(hint)}"

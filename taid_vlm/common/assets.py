@@ -65,6 +65,14 @@ ASSETS = {
         size=345_706,
         licence="BSD-3-Clause",
     ),
+    "vega-datasets": Asset(
+        package="vega-datasets",
+        version="0.9.0",
+        wheel="vega_datasets-0.9.0-py3-none-any.whl",
+        sha256="3d7c63917be6ca9b154b565f4779a31fedce57b01b5b9d99d8a34a7608062a1d",
+        size=210_822,
+        licence="MIT",
+    ),
 }
 
 

@@ -35,13 +35,16 @@ def sigmoid(x: float) -> float:
 class TAIDClock:
     """Position ``t`` of the TAID target, with its schedule.
 
-    Schedules, all but ``constant`` with the straight line as a floor:
+    Schedules, all but ``constant`` and ``set_point`` with the straight line as a floor:
 
     * ``adaptive``: the rule of the paper.
     * ``linear``: the straight line alone, "TAID without adaptive update".
     * ``exponential``: the adaptive rule with sigmoid(m) held at 1/2. In long runs the adaptive rule is nearly
       this curve, so it is the control that shows whether adaptivity did anything.
     * ``constant``: t stays at t_start, which may be 1 here (forward KL).
+    * ``set_point``: an experiment of this toolkit, not the paper's. t rises while the loss is below ``set_point`` nats
+      and falls while it is above, by up to alpha: t + alpha * clip(1 - loss / set_point, -1, 1), from 0 to t_end. With
+      KL(p_t || student) as loss, the target keeps its distance from the student however fast the student learns.
 
     Attributes:
         t: position to use for the next loss.
@@ -60,6 +63,7 @@ class TAIDClock:
         alpha: float | None = None,
         alpha_total: float | None = None,
         beta: float = 0.99,
+        set_point: float | None = None,
     ) -> None:
         """
         Args:
@@ -69,9 +73,10 @@ class TAIDClock:
             alpha: rate per update, 5e-4 by default as in the paper's runs.
             alpha_total: rate of the whole run, ``alpha`` times ``total_steps``, instead of ``alpha``.
             beta: decay of the momentum.
+            set_point: nats per token that the schedule ``set_point`` holds the loss at; of no other schedule.
 
         Raises:
-            UserError: an argument is out of range, both rates are given, or the schedule is unknown.
+            UserError: an argument is out of range, both rates are given, or the schedule is unknown or lacks its set point.
         """
         self._propose = SCHEDULES.get(schedule)
         self.schedule = schedule
@@ -85,6 +90,7 @@ class TAIDClock:
                 f"t_start is {t_start} and t_end {t_end}, expected t_start < t_end: "
                 f"swap them, or choose the schedule 'constant' to keep t at t_start"
             )
+        self.set_point = _checked_set_point(schedule, set_point)
         self.total_steps, self.t_start, self.t_end, self.beta = total_steps, t_start, t_end, beta
         self.alpha = _rate_per_update(alpha, alpha_total, total_steps)
         self._clamped = alpha_total is not None and alpha_total > total_steps
@@ -127,6 +133,11 @@ class TAIDClock:
                 f"the {self.schedule} schedule is exactly linear here: alpha * total_steps = "
                 f"{self.alpha:g} * {self.total_steps} = {total:g}, and t leaves the straight line only above 2. "
                 f"Set alpha_total (the paper's instruction runs have about 5.9), or choose 'linear' to say what happens"
+            )
+        if self.schedule == "set_point" and total < 1:
+            found.append(
+                f"t moves by at most alpha * total_steps = {self.alpha:g} * {self.total_steps} = {total:g} in the whole run, so the "
+                f"set point is followed slowly. Set alpha_total to some units, such as 6"
             )
         if self._clamped:
             found.append(f"alpha_total over {self.total_steps} steps is more than 1 per update; 1 is used")
@@ -182,10 +193,29 @@ def _constant(clock: TAIDClock, step: int) -> float:
     return clock.t
 
 
+@SCHEDULES.register("set_point")
+def _set_point(clock: TAIDClock, step: int) -> float:
+    assert clock.set_point is not None
+    assert clock.previous_loss is not None
+    error = max(-1.0, 1 - clock.previous_loss / clock.set_point)  # it cannot pass 1: a KL is never below 0
+    return min(clock.t_end, max(0.0, clock.t + clock.alpha * min(1.0, error)))
+
+
 def _floored(clock: TAIDClock, step: int, rate: float) -> float:
     # (t_end - t) rather than the paper's (1 - t): the same at t_end = 1, and t slows down before any t_end.
     proposal = clock.t + rate * (clock.t_end - clock.t)
     return min(clock.t_end, max(linear_t(step, clock.total_steps, clock.t_start, clock.t_end), proposal))
+
+
+def _checked_set_point(schedule: str, set_point: float | None) -> float | None:
+    if (schedule == "set_point") != (set_point is not None):
+        raise UserError(
+            f"schedule is {schedule!r} and set_point {set_point}: the schedule 'set_point' needs a set_point in nats, such as 0.5, "
+            f"and no other schedule has one"
+        )
+    if set_point is not None and not (set_point > 0 and math.isfinite(set_point)):
+        raise UserError(f"set_point is {set_point}, expected a finite number of nats above 0")
+    return set_point
 
 
 def _rate_per_update(alpha: float | None, alpha_total: float | None, total_steps: int) -> float:

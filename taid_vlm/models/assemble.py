@@ -10,6 +10,7 @@ from taid_vlm.models.added_tokens import add_tokens
 from taid_vlm.models.language_model import check_vision_family, embedding_std, load_language_model
 from taid_vlm.models.processor import ImageTokens, Processor, template_text
 from taid_vlm.models.projectors import build_projector
+from taid_vlm.models.projectors.weights import load_projector
 from taid_vlm.models.specs import StudentSpec
 from taid_vlm.models.student import Student
 from taid_vlm.models.trained_parts import apply_trained_parts
@@ -17,7 +18,7 @@ from taid_vlm.models.vision_encoder import VisionEncoder, build_vision_encoder
 
 
 def build_student(spec: StudentSpec, seed: int = 0, *, load_weights: bool = True) -> tuple[Student, Processor]:
-    """Load the pretrained parts, draw the projector from ``seed``, and free what the spec trains.
+    """Load the pretrained parts, draw the projector from ``seed`` unless it has weights, and free what the spec trains.
 
     Args:
         load_weights: False reads configs and the tokenizer alone, and gives a student on the meta device.
@@ -34,6 +35,8 @@ def build_student(spec: StudentSpec, seed: int = 0, *, load_weights: bool = True
         language_model, tokenizer = load_language_model(spec.language_model, load_weights=load_weights)
         add_tokens(language_model, tokenizer, spec.added_tokens)
         student, processor = join(spec, language_model, tokenizer, encoder, template_text(spec.chat_template))
+        if load_weights and student.projector is not None and spec.projector and spec.projector.weights != "random":
+            load_projector(student.projector, spec.projector.weights)
         apply_trained_parts(student, spec.train)
     return student, processor
 

@@ -52,6 +52,9 @@ class ProjectorSpec(Strict):
     options: dict[str, bool | int | float] = Field(
         {}, description="options of the projector by their names, for example {factor: 3} of pixel_shuffle_linear"
     )
+    weights: str = Field(
+        "random", description="'random', or a safetensors file of its parameters: a path or asset:NAME/path"
+    )
 
 
 class ImagesSpec(Strict):

@@ -174,4 +174,4 @@ def _sight(spec: StudentSpec) -> list[Any]:
     encoder = spec.vision_encoder.model_dump(mode="json", exclude={"weights", "weights_match"})
     if Path(spec.vision_encoder.name).expanduser().is_dir():  # its config tells more
         del encoder["name"]
-    return [encoder, spec.projector.model_dump(mode="json")]
+    return [encoder, spec.projector.model_dump(mode="json", exclude={"weights"})]

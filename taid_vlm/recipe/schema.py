@@ -220,8 +220,13 @@ class LossConfig(Strict):
         None, ge=0, description="weight of the cross-entropy on the labels; 0 but for sft, where it is 1"
     )
     temperature: TemperatureSpec = Field(TemperatureSpec(), description="of ctkd")
-    schedule: Literal["adaptive", "linear", "exponential", "constant"] = Field(
-        "adaptive", description="how t of TAID rises"
+    schedule: Literal["adaptive", "linear", "exponential", "constant", "set_point"] = Field(
+        "adaptive", description="how t of TAID rises; set_point is an experiment, see set_point"
+    )
+    set_point: float | None = Field(
+        None,
+        gt=0,
+        description="schedule set_point: t rises and falls so that KL(p_t || student) stays at so many nats per token",
     )
     t_start: float = Field(0.4, ge=0, le=1, description="t at the first step")
     t_end: float = Field(1.0, gt=0, le=1, description="t at the last step")
@@ -250,6 +255,18 @@ class LossConfig(Strict):
             raise ValueError("give alpha or alpha_total, not both")
         return self
 
+    @model_validator(mode="after")
+    def _follows_a_set_point(self) -> "LossConfig":
+        if (self.schedule == "set_point") != (self.set_point is not None):
+            raise ValueError(
+                "schedule: set_point and a set_point in nats go together: give both, such as set_point: 0.5, or neither"
+            )
+        if self.set_point is not None and self.clock_signal != "kl_target":
+            raise ValueError(
+                "schedule: set_point follows KL(p_t || student): set signal: kl, for a cross-entropy does not fall to 0 with t"
+            )
+        return self
+
     @property
     def objective(self) -> dict[str, Any]:
         """Keyword arguments of ``LossSpec.of``."""
@@ -259,7 +276,7 @@ class LossConfig(Strict):
     @property
     def clock(self) -> dict[str, Any]:
         """Keyword arguments of ``TAIDClock``, but for the number of steps."""
-        return self.model_dump(include={"schedule", "t_start", "t_end", "alpha", "alpha_total", "beta"})
+        return self.model_dump(include={"schedule", "t_start", "t_end", "alpha", "alpha_total", "beta", "set_point"})
 
     @property
     def clock_signal(self) -> str:
@@ -311,9 +328,10 @@ class TrainingSpec(Strict):
     )
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     keep_last: int = Field(1, ge=1, description="checkpoints kept")
-    keep_best: Literal["cross_entropy", "kl_to_teacher"] | None = Field(
+    keep_best: Literal["cross_entropy", "kl_to_teacher", "evaluation"] | None = Field(
         None,
-        description="held-out figure of which the lowest is best; that checkpoint is kept, and its student is the one that is saved",
+        description="held-out figure of which the lowest is best, or evaluation: the highest figure of its first task (see "
+        "evaluation.every); that checkpoint is kept, and its student is the one that is saved",
     )
     timeout_minutes: float = Field(
         30, gt=0, description="how long a process waits for the others before it takes them for lost"
@@ -342,14 +360,47 @@ class TrainingSpec(Strict):
         return self
 
 
+class DuringSpec(Strict):
+    """What an evaluation in the middle of training takes, where it is less than the one at the end."""
+
+    tasks: list[str] | None = Field(None, min_length=1, description="tasks; those of the end when left out")
+    limit: int | None = Field(None, ge=1, description="items per task, the same each time; as at the end when left out")
+
+
 class EvaluationSpec(Strict):
-    """What the trained student is measured on afterwards, by ``taid-vlm train`` and the quickstart."""
+    """What the student is measured on, by ``taid-vlm train`` and the quickstart: when it is trained, and on the way."""
 
     tasks: list[str] = Field(
         [], description="tasks of the evaluation harness: names, or YAML files written as ./x.yaml"
     )
     limit: int | None = Field(None, ge=1, description="items per task, chosen by a fixed seed")
     batch_size: int = Field(50, ge=1, description="questions answered together")
+    every: int | None = Field(
+        None,
+        ge=1,
+        description="optimizer steps between evaluations of the student in training, which change nothing of it; only the one "
+        "at the end when left out",
+    )
+    during: DuringSpec = DuringSpec()
+    ema: bool = Field(False, description="measure the average of the weights as well; needs training.ema")
+
+    @property
+    def tasks_during(self) -> list[str]:
+        """Tasks of an evaluation in the middle of training; the first decides where the best is kept."""
+        return self.tasks if self.during.tasks is None else self.during.tasks
+
+    @property
+    def limit_during(self) -> int | None:
+        """Items of each of them."""
+        return self.limit if self.during.limit is None else self.during.limit
+
+    @model_validator(mode="after")
+    def _is_used(self) -> "EvaluationSpec":
+        if self.every is not None and not self.tasks_during:
+            raise ValueError("every needs tasks to measure: set tasks, or during.tasks")
+        if self.every is None and self.during != DuringSpec():
+            raise ValueError("during is of evaluations in the middle of training: set every, or leave it out")
+        return self
 
 
 class Recipe(Strict):
@@ -384,8 +435,12 @@ class Recipe(Strict):
                 raise ValueError("data.cache_image_features needs a student with a vision encoder")
             if self.student.train.vision_encoder.mode != "frozen":
                 raise ValueError("data.cache_image_features needs student.train.vision_encoder.mode: frozen")
-        if self.training.keep_best is not None and not self.data.validation:
+        if self.training.keep_best == "evaluation" and self.evaluation.every is None:
+            raise ValueError("training.keep_best: evaluation needs evaluations in the middle of training: set evaluation.every")
+        if self.training.keep_best not in (None, "evaluation") and not self.data.validation:
             raise ValueError("training.keep_best needs held-out samples: set data.validation")
+        if self.evaluation.ema and self.training.ema is None:
+            raise ValueError("evaluation.ema measures the average of the weights: set training.ema, or leave it out")
         if self.training.warmup_steps >= self.training.steps:
             raise ValueError(f"warmup_steps {self.training.warmup_steps} must be below steps {self.training.steps}")
         check_on_policy(self)

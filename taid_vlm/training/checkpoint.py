@@ -31,7 +31,8 @@ class Progress:
 
     Attributes:
         dropped: samples that were left out of their steps, by reason.
-        best: the lowest value so far of the figure that decides which student is kept, and ``best_step`` its step.
+        evaluated: the last step after which the student was measured on tasks.
+        best: the best value so far of the figure that decides which student is kept, and ``best_step`` its step.
         figures: the held-out ones of the student that would be saved.
     """
 
@@ -39,6 +40,7 @@ class Progress:
     dropped: dict[str, int] = field(default_factory=dict)
     skipped_in_a_row: int = 0
     log_bytes: int = 0
+    evaluated: int = 0
     best: float | None = None
     best_step: int | None = None
     figures: dict[str, float] = field(default_factory=dict)

@@ -6,6 +6,7 @@ byte; speeds go to ``timing.jsonl``.
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from taid_vlm.common.files import disk_errors, write_atomic
+from taid_vlm.training.evaluating import Score
 
 WAITING = 0.05  # share of the time that is spent waiting for data, above which it is shown
 
@@ -81,6 +83,20 @@ class RunLog:
         self.accelerator.log({f"validation/{k}": v for k, v in figures.items()}, step=step)
         shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items())
         self.say(f"step {step}: validation {shown}")
+
+    def evaluation(self, step: int, scores: Mapping[str, Score], seconds: float) -> None:
+        """Scores on tasks with their intervals, beside the training figures; their time is no step's."""
+        figures = {
+            f"{task}{end}": getattr(score, bound)
+            for task, score in scores.items()
+            for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
+        }
+        self._append(self.metrics, {"step": step, **{f"evaluation_{k}": v for k, v in figures.items()}})
+        self._append(self.timing, {"step": step, "evaluation_seconds": seconds})
+        told = {f"evaluation/{k}": v for k, v in figures.items()}
+        self.accelerator.log({**told, "evaluation_seconds": seconds}, step=step)
+        shown = "  ".join(f"{task} {one.value:.4f} ({one.low:.4f} to {one.high:.4f})" for task, one in scores.items())
+        self.say(f"step {step}: evaluation {shown}  in {seconds:.0f} s")
 
     def skipped(self, step: int, figures: dict[str, float], ids: list[str]) -> Path:
         """A step that was not taken, with the samples that were in it; returns the file it is written to."""

@@ -32,6 +32,7 @@ from taid_vlm.training.checkpoint import (
 )
 from taid_vlm.training.distribution import Distribution
 from taid_vlm.training.ema import averaged_student
+from taid_vlm.training.evaluating import Evaluate, Evaluations
 from taid_vlm.training.features import FeatureStore
 from taid_vlm.training.log import RunLog
 from taid_vlm.training.lost_processes import lost_processes
@@ -48,12 +49,15 @@ from taid_vlm.training.zero import hidden_from_accelerate
 from taid_vlm.training.zero_state import gathered
 
 
-def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = None) -> Path:
+def train(
+    recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = None, evaluate: Evaluate | None = None
+) -> Path:
     """Train the student of ``recipe``; started again after an interruption it goes on to the same result.
 
     Args:
         run_dir: folder of the run: resolved recipe, logs, checkpoints, and at the end ``student``.
         store: features of a frozen encoder from an earlier run of the same process, used and added to.
+        evaluate: measures the student every ``evaluation.every`` steps; without it nobody does.
 
     Returns:
         The folder of the saved student.
@@ -63,6 +67,11 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
         StoppedError: a signal asked the run to stop; a checkpoint was written.
     """
     run_dir = Path(run_dir)
+    if recipe.training.keep_best == "evaluation" and evaluate is None:
+        raise UserError(
+            "training.keep_best: evaluation needs somebody who evaluates: install the package taid_vlm_eval, or choose a held-out "
+            "figure such as cross_entropy"
+        )
     # Trackers are made before the models, so that a missing one is told at once.
     patience = InitProcessGroupKwargs(timeout=timedelta(minutes=recipe.training.timeout_minutes))
     # Otherwise DDP sorts its buckets anew after the first step, and with them the order in which three and more processes add:
@@ -87,7 +96,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
     accelerator.init_trackers("tensorboard")
     with lost_processes(distribution):
         setup = prepare(recipe, accelerator, store, precision, accelerator.print)
-        run = _Run(recipe, run_dir, distribution, setup)
+        run = _Run(recipe, run_dir, distribution, setup, evaluate)
         with run.log, StopRequest() as request:
             run.go(request)
         run.finish()
@@ -98,7 +107,9 @@ def train(recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = N
 class _Run:
     """What one step after the other works on."""
 
-    def __init__(self, recipe: Recipe, run_dir: Path, distribution: Distribution, setup: Setup) -> None:
+    def __init__(
+        self, recipe: Recipe, run_dir: Path, distribution: Distribution, setup: Setup, evaluate: Evaluate | None
+    ) -> None:
         self.recipe, self.run_dir, self.distribution, self.setup = recipe, run_dir, distribution, setup
         self.watch, self.options = setup.watch, Options(recipe, setup.student, distribution.device)
         told = [*told_parts(setup.student), *(f"note: {note}" for note in self.options.prepare_model())]
@@ -109,6 +120,10 @@ class _Run:
         self.optimizer: Any = make_optimizer(setup.student, recipe, module.temperature)
         self.schedule = make_schedule(self.optimizer, recipe)
         self.module, self.optimizer = distribution.join(self.module, self.optimizer, recipe, setup.precision)
+        self.evaluations: Evaluations | None = None
+        if evaluate is not None and recipe.evaluation.every is not None:
+            average = self.options.average
+            self.evaluations = Evaluations(evaluate, recipe, setup, distribution, average, run_dir / "evaluation")
         self.trained = Trained(
             setup.student,
             self.optimizer,
@@ -140,12 +155,14 @@ class _Run:
             self.log.say(line)
 
     def go(self, request: StopRequest) -> None:
-        """All steps that are left, with validation and checkpoints on the way."""
+        """All steps that are left, with validation, evaluation and checkpoints on the way."""
         training, progress = self.recipe.training, self.progress
         batches = iter(self._loader())
         if self.on_policy is not None and self.on_policy.needs_baseline and progress.step == 0:
             self.on_policy.validated(validate(self.setup, self.module, self.distribution))
         self.module.train()
+        if self._evaluation_is_due():  # the run was stopped in the middle of it
+            self._end_step(request, best=False)
         while progress.step < training.steps:
             self.watch.start()
             self.started = time.perf_counter()
@@ -156,21 +173,32 @@ class _Run:
                 with self.watch("data"):
                     prepared = self.on_policy.replaced(prepared, progress.step)
             self._step(prepared)
-            last = progress.step == training.steps
-            due = progress.step % training.checkpoint_every == 0 and not last
             every = training.validate_every
-            best = (last or (every and progress.step % every == 0)) and self._validate()
-            # Asked of one process, all stop after the same step.
-            stops = bool(self.distribution.sum([float(request.asked is not None)])[0]) and not last
-            if self.setup.cache is not None and (due or best or stops or last or self._epoch_ended()):
-                self.setup.cache.meet(self.distribution)
-            if due or best or stops:
-                self._save()
-            if stops:
-                raise StoppedError(
-                    f"asked to stop ({request.asked or 'another process was'}): a checkpoint of step {progress.step} of "
-                    f"{training.steps} was written; the same command goes on from it"
-                )
+            measured = progress.step == training.steps or (every is not None and progress.step % every == 0)
+            self._end_step(request, best=measured and self._validate())
+
+    def _end_step(self, request: StopRequest, best: bool) -> None:
+        """Evaluation and checkpoint, where they are due; ``best``: whether this student is the best so far.
+
+        Raises:
+            StoppedError: a signal asked the run to stop; a checkpoint was written.
+        """
+        training, progress = self.recipe.training, self.progress
+        best = self._evaluate(request) or best
+        last = progress.step == training.steps
+        due = progress.step % training.checkpoint_every == 0 and not last
+        # Asked of one process, all stop after the same step.
+        asked = bool(self.distribution.sum([float(request.asked is not None)])[0])
+        stops = asked and (not last or self._evaluation_is_due())
+        if self.setup.cache is not None and (due or best or stops or last or self._epoch_ended()):
+            self.setup.cache.meet(self.distribution)
+        if due or best or stops:
+            self._save()
+        if stops:
+            raise StoppedError(
+                f"asked to stop ({request.asked or 'another process was'}): a checkpoint of step {progress.step} of "
+                f"{training.steps} was written; the same command goes on from it"
+            )
 
     def finish(self) -> None:
         """Save the student: the last, or the best where that is kept; and the average of its weights."""
@@ -317,12 +345,34 @@ class _Run:
         kept, progress = self.recipe.training.keep_best, self.progress
         if kept is None:
             progress.figures = figures
+        if kept is None or kept == "evaluation":
             return False
         if kept not in figures:
             raise UserError(f"training.keep_best: there is no held-out figure {kept!r}, found: {', '.join(figures)}")
-        if not math.isfinite(figures[kept]) or (progress.best is not None and figures[kept] >= progress.best):
+        better = progress.best is None or figures[kept] < progress.best
+        return better and math.isfinite(figures[kept]) and self._keeps(figures[kept], figures)
+
+    def _evaluation_is_due(self) -> bool:
+        step = self.progress.step
+        return self.evaluations is not None and self.evaluations.due(step) and self.progress.evaluated != step
+
+    def _evaluate(self, request: StopRequest) -> bool:
+        """Measure the student on tasks, if that is due; returns whether it is the best so far and is to be kept."""
+        if self.evaluations is None or not self._evaluation_is_due():
             return False
-        progress.best, progress.best_step, progress.figures = figures[kept], progress.step, figures
+        progress, began = self.progress, time.perf_counter()
+        scores = self.evaluations.measure(progress.step, lambda: request.asked is not None)
+        if scores is None:  # asked to stop: the run that goes on does the rest
+            return False
+        progress.evaluated = progress.step
+        self.log.evaluation(progress.step, scores, time.perf_counter() - began)
+        deciding = next(iter(scores.values())).value
+        better = progress.best is None or deciding > progress.best
+        figures = {task: score.value for task, score in scores.items()}
+        return self.recipe.training.keep_best == "evaluation" and better and self._keeps(deciding, figures)
+
+    def _keeps(self, best: float, figures: dict[str, float]) -> bool:
+        self.progress.best, self.progress.best_step, self.progress.figures = best, self.progress.step, figures
         return True
 
     def _save(self) -> None:

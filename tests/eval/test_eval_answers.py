@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval.answers import Answer, AnswersFile, read_answers
+from taid_vlm_eval.answers import Answer, read_answers
+from taid_vlm_eval.answers_file import AnswersFile
+from taid_vlm_eval.data.marks import Places
 
 HEADER = {"model": {"name": "m"}, "task": "small", "limit": None, "seed": 0}
 ANSWERS = [
@@ -17,10 +19,11 @@ ANSWERS = [
     Answer(id="c", answer="", error="image 1.png is missing"),
     Answer(id="d", answer="half \ud800 pair", error=None),
 ]
+IDS = Places(one["id"] for one in ANSWERS)
 
 
 def write(path: Path, answers: list[Answer] = ANSWERS) -> bytes:
-    with AnswersFile(path, HEADER) as file:
+    with AnswersFile(path, HEADER, IDS) as file:
         file.append(answers)
     return path.read_bytes()
 
@@ -35,14 +38,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_an_item_is_written_once_and_the_first_answer_holds(tmp_path: Path) -> None:
     raw = write(path := tmp_path / "x.answers.jsonl")
-    with AnswersFile(path, HEADER) as file:
+    with AnswersFile(path, HEADER, IDS) as file:
         file.append([Answer(id="a", answer="blue", error=None), *ANSWERS])
-        assert file.done["a"]["answer"] == "red"
+        assert file["a"]["answer"] == "red"
     assert path.read_bytes() == raw
 
 
 def test_each_append_is_in_the_file_at_once(tmp_path: Path) -> None:
-    with AnswersFile(path := tmp_path / "x.answers.jsonl", HEADER) as file:
+    with AnswersFile(path := tmp_path / "x.answers.jsonl", HEADER, IDS) as file:
         file.append(ANSWERS[:2])
         assert len(read_answers(path)[1]) == 2
 
@@ -52,8 +55,8 @@ def test_cut_at_any_byte_it_goes_on_to_the_same_file(tmp_path: Path) -> None:
     first_line = raw.index(b"\n") + 1
     for length in range(len(raw)):
         path.write_bytes(raw[:length])
-        with AnswersFile(path, HEADER) as file:
-            assert list(file.done) == ["a", "b", "c", "d"][: max(0, raw[:length].count(b"\n") - 1)]
+        with AnswersFile(path, HEADER, IDS) as file:
+            assert list(file) == ["a", "b", "c", "d"][: max(0, raw[:length].count(b"\n") - 1)]
             # A header cut short says nothing of what it was; whatever there was of it is kept aside.
             assert bool(file.set_aside) == (0 < length < first_line)
             file.append(ANSWERS)
@@ -98,8 +101,8 @@ def test_a_line_of_another_shape_does_not_count(tmp_path: Path, line: bytes) -> 
 )
 def test_answers_of_another_call_are_set_aside_and_it_is_told(tmp_path: Path, header: dict, named: str) -> None:
     raw = write(path := tmp_path / "x.jsonl")
-    with AnswersFile(path, header) as file:
-        assert file.done == {}
+    with AnswersFile(path, header, IDS) as file:
+        assert dict(file) == {}
         assert named in file.set_aside
         assert "x.jsonl.old" in file.set_aside
     assert (tmp_path / "x.jsonl.old").read_bytes() == raw
@@ -108,14 +111,14 @@ def test_answers_of_another_call_are_set_aside_and_it_is_told(tmp_path: Path, he
 
 def test_a_file_that_is_none_of_ours_is_kept(tmp_path: Path) -> None:
     (path := tmp_path / "x.jsonl").write_text("my notes\n")
-    with AnswersFile(path, HEADER) as file:
+    with AnswersFile(path, HEADER, IDS) as file:
         assert "is not an answers file" in file.set_aside
     assert (tmp_path / "x.jsonl.old").read_text() == "my notes\n"
 
 
 def test_tuples_in_a_header_are_lists_in_the_file(tmp_path: Path) -> None:
     for _ in range(2):
-        with AnswersFile(tmp_path / "x.jsonl", {"sizes": (1, 2)}) as file:
+        with AnswersFile(tmp_path / "x.jsonl", {"sizes": (1, 2)}, IDS) as file:
             assert file.set_aside == ""
 
 
@@ -123,4 +126,4 @@ def test_tuples_in_a_header_are_lists_in_the_file(tmp_path: Path) -> None:
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path, inside: str) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match=r"taken.*choose another"):
-        AnswersFile(tmp_path / "taken" / inside, HEADER)
+        AnswersFile(tmp_path / "taken" / inside, HEADER, IDS)

@@ -10,7 +10,7 @@ import pytest
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval import load_task
-from taid_vlm_eval.data import data_folder, load_items
+from taid_vlm_eval.data import data_folder, hub, load_items
 from taid_vlm_eval.data.hub import choose_files, is_offline
 from taid_vlm_eval.task import TaskFile
 from tests.eval.fakes import write_task
@@ -45,6 +45,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TAID_VLM_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.delenv("HF_DATASETS_OFFLINE", raising=False)
+    monkeypatch.setattr(hub, "why_unreachable", lambda address: "")
     return tmp_path / "cache"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval import evaluate
-from taid_vlm_eval.answering import is_out_of_memory
+from taid_vlm_eval.pieces import is_out_of_memory
 from tests.eval.fakes import FakeModel, sees_colour, small_task, without_speed
 
 

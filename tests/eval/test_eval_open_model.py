@@ -40,7 +40,7 @@ def test_what_is_no_model_is_told(tmp_path: Path, language_model: Path) -> None:
         open_model("nobody/nothing")
     with pytest.raises(UserError, match="unknown model adapter 'transformer': did you mean 'transformers'"):
         open_model(language_model, "transformer")
-    assert set(ADAPTERS) == {"student", "transformers"}
+    assert set(ADAPTERS) == {"student", "transformers", "openai", "vllm"}
 
 
 def without(name: str) -> Any:
@@ -125,3 +125,12 @@ def test_the_fingerprint_of_a_large_file_samples_both_ends(tmp_path: Path) -> No
         (tmp_path / "model.safetensors").write_bytes(raw)
         prints.add(folder_fingerprint(tmp_path))
     assert len(prints) == 4
+
+
+def test_places_are_named_as_in_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAID_VLM_CACHE", str(tmp_path))
+    (tmp_path / "mine" / "student").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"mine/student is no model: found nothing"):
+        open_model("cache:mine/student")
+    with pytest.raises(UserError, match="'cache' holds no 'yours'"):
+        open_model("cache:yours")

@@ -47,7 +47,7 @@ def test_a_wrong_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no \*\.yml files in"):
         read_chatterbot(tmp_path, "test")
     with pytest.raises(UserError, match=r"expected a \.jsonl file, or a folder that holds test\.jsonl"):
-        read_jsonl(tmp_path, "test")
+        list(read_jsonl(tmp_path, "test"))
     root = write_easy_vqa(tmp_path, 1, 1)
     (root / "easy_vqa" / "data" / "answers.txt").unlink()
     with pytest.raises(UserError, match=r"no file at .*answers\.txt"):
@@ -99,7 +99,7 @@ def test_jsonl(tmp_path: Path) -> None:
     first, second = read_jsonl(file, "anything")
     assert (first.id, first.question, first.answer, first.images) == ("0", "a \u2028 b", ["x", "y"], [])
     assert (second.id, second.images) == ("7", [tmp_path / "pictures" / "1.png", tmp_path / "2.png"])
-    assert read_jsonl(tmp_path, "test") == [first, second]
+    assert list(read_jsonl(tmp_path, "test")) == [first, second]
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_jsonl(tmp_path: Path) -> None:
 def test_a_broken_jsonl_is_told_with_its_line(tmp_path: Path, row: Any, message: str) -> None:
     file = write_rows(tmp_path, [{"question": "fine", "answer": "x"}, row])
     with pytest.raises(UserError, match=rf"small\.jsonl, line 2.*{message}"):
-        read_jsonl(file, "test")
+        list(read_jsonl(file, "test"))
 
 
 def test_a_line_that_is_no_json_and_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"question": "q", "answer": "a"}\n{"question": ')
     with pytest.raises(UserError, match="line 2 is not valid JSON"):
-        read_jsonl(tmp_path / "x.jsonl", "test")
+        list(read_jsonl(tmp_path / "x.jsonl", "test"))
     (tmp_path / "x.jsonl").write_bytes(b'{"question": "caf\xe9", "answer": "a"}\n')
     with pytest.raises(UserError, match=r"x\.jsonl is not UTF-8 text"):
-        read_jsonl(tmp_path / "x.jsonl", "test")
+        list(read_jsonl(tmp_path / "x.jsonl", "test"))

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -119,3 +120,42 @@ def test_a_tokenizer_that_cannot_pad_is_told(tmp_path: Path, plain: Path) -> Non
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": eos}))
     assert pad
     assert len(open_model(folder, device="cpu").generate([Request("a"), Request("bcd")], 2)) == 2
+
+
+@pytest.mark.parametrize("kind", ["plain", "chat"])
+def test_an_answer_goes_on_from_its_start(kind: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(kind)
+    frame = "{}" if kind == "plain" else "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+    begun = [Request(prompt, answer_start="It is ") for prompt in PROMPTS[:3]]
+    expected = [greedy_by_hand(folder, frame.format(prompt) + "It is ", 12) for prompt in PROMPTS[:3]]
+    assert open_model(folder, device="cpu").generate(begun, 12) == expected
+
+
+def test_earlier_turns_are_part_of_the_prompt(plain: Path, chat: Path) -> None:
+    turns = (("hi", "yes"), ("what?", "no"))
+    frame = "<|im_start|>{}\n{}<|im_end|>\n".format
+    text = "".join(frame("user", one) + frame("assistant", other) for one, other in turns)
+    text += frame("user", "why") + "<|im_start|>assistant\n"
+    asked = [Request("why", earlier=turns)]
+    assert open_model(chat, device="cpu").generate(asked, 12) == [greedy_by_hand(chat, text, 12)]
+    assert open_model(plain, device="cpu").generate(asked, 12) == [greedy_by_hand(plain, "hi\nyes\nwhat?\nno\nwhy", 12)]
+
+
+def test_a_common_beginning_is_read_once(chat: Path) -> None:
+    model = open_model(chat, device="cpu")
+    shots = "a question and its answer, so that the model knows what is asked for; " * 3
+    asked = [Request(shots + prompt) for prompt in PROMPTS]
+    alone = [model.generate([one], 12)[0] for one in asked]
+    read, generate = [], model._model.generate
+
+    def watched(**named: Any) -> Any:
+        read.append(tuple(named["attention_mask"].shape))
+        return generate(**named)
+
+    model._model.generate = watched
+    assert model.generate(asked, 12) == alone
+    ids = model.prepare(asked)[0].inputs.ids
+    common = next(at for at, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1)
+    assert common > len(shots) / 4
+    assert read[0] == (1, common)
+    assert len(read) == 2

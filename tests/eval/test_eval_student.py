@@ -77,3 +77,66 @@ def test_mistakes_are_told(folders: dict[str, Path], tmp_path: Path) -> None:
         open_model(folders["plain"], device="gpu")
     with pytest.raises(UserError, match="has no vision encoder"):
         evaluate(open_model(folders["plain"], device="cpu"), [small_task(tmp_path)], output_dir=tmp_path / "out")
+
+
+def many() -> list[Request]:
+    """Two pictures, many questions, some without a picture, with two, in turns, or with a begun answer."""
+    one, two = Image.effect_noise((60, 40), 80).convert("RGB"), Image.new("RGB", (90, 30), "blue")
+    turns = (("what is it?", "a cat"),)
+    return [
+        *(Request("what color? " * count, [one], ("one",)) for count in range(1, 4)),
+        Request("no picture"),
+        Request("what color?", [two], ("two",)),
+        Request("which?", [one, two], ("one", "two")),
+        Request("so?", [one], ("one",), earlier=turns),
+        Request("before and after?", [one, two], ("one", "two"), layout=("before ", 1, " and ", 0, " after?")),
+        Request("go", [two], ("two",), answer_start="It is"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def tiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student whose pictures are cut into tiles."""
+    root = tmp_path_factory.mktemp("tiled")
+    content = {
+        "language_model": {"source": str(save_chatty_llama(root / "base"))},
+        "vision_encoder": {"library": "timm", "name": "test_resnet", "weights": "random", "image_size": 64},
+        "projector": {"name": "mlp"},
+        "image_token": "<empty_output>",
+        "images": {"tiling": "dynamic", "max_tiles": 3},
+    }
+    spec = StudentSpec.model_validate(content)
+    save_student(*build_student(spec), spec, root / "student")
+    return root / "student"
+
+
+def test_reused_pictures_change_no_answer(tiled: Path) -> None:
+    plain, reused = open_model(tiled, device="cpu", reuse_images=False), open_model(tiled, device="cpu")
+    asked = many()
+    answers = [plain.generate([request], 6)[0] for request in asked]
+    assert plain.generate(asked, 6) == answers
+    assert reused.generate(asked, 6) == answers
+    assert reused.generate(asked[::-1], 6) == answers[::-1]
+    assert len(set(answers)) > 5
+
+
+def test_each_picture_is_encoded_once(tiled: Path) -> None:
+    model = open_model(tiled, device="cpu")
+    assert isinstance(model, StudentModel)
+    encoder = model._student.student.vision_encoder
+    tiles: list[int] = []
+    hook = encoder.register_forward_pre_hook(lambda _, inputs: tiles.append(len(inputs[0])))
+    for _ in range(2):
+        model.generate(many(), 2)
+    hook.remove()
+    assert len(tiles) == 2
+
+
+def test_tiles_are_limited(tiled: Path) -> None:
+    model, image = open_model(tiled, device="cpu"), Image.new("RGB", (90, 30), "blue")
+    assert isinstance(model, StudentModel)
+    lengths = [len(model.prepare([Request("?", [image], max_tiles=most)]).ids[0]) for most in (1, 2, None)]
+    assert lengths[0] < lengths[1] < lengths[2]
+    for most, length in zip((1, 2, None), lengths, strict=True):
+        told = model.picture_tokens(90, 30, most)
+        assert length - told == lengths[0] - model.picture_tokens(90, 30, 1)

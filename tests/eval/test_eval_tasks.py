@@ -58,7 +58,7 @@ def test_unknown_names_and_missing_files(tmp_path: Path) -> None:
         ({"data": None}, "data: found NoneType, expected keys and values"),
         ({"data": {"source": "json", "path": "x"}}, "unknown data source 'json': did you mean 'jsonl'"),
         ({"scorer": "exact-match"}, r"small\.yaml: unknown scorer 'exact-match': did you mean 'exact_match'"),
-        ({"metric": "acc"}, r"small\.yaml: unknown metric 'acc'"),
+        ({"metric": "accurac"}, r"small\.yaml: unknown metric 'accurac'"),
         ({"cluster": "images"}, "unknown cluster 'images': did you mean 'image'"),
         ({"generation": {}}, "generation: key 'max_new_tokens' is missing"),
         ({"generation": {"max_new_tokens": "8"}}, r"max_new_tokens is '8' \(str\), expected a whole number"),

@@ -58,17 +58,20 @@ ANSWER_FORMS: dict[str, Form] = {
     "vicuna": lambda answer, last: f" {answer}",
     "mistral": lambda answer, last: f" {answer.strip()}",
     "phi3": lambda answer, last: answer.lstrip(),
+    "internvl2_phi3": lambda answer, last: answer.lstrip(),
+    "internvl2_5": _as_it_is,
 }
 END_OF_TURN = {
     **dict.fromkeys(
-        ["chatml", "smollm2", "qwen2", "qwen2_5", "qwen3", "qwen3_thinking", "smollm3", "internlm2"], "<|im_end|>"
+        ["chatml", "smollm2", "qwen2", "qwen2_5", "qwen3", "qwen3_thinking", "smollm3", "internlm2", "internvl2_5"],
+        "<|im_end|>",
     ),
     **dict.fromkeys(["llama3", "llama3_1"], "<|eot_id|>"),
     **dict.fromkeys(["stablelm_zephyr", "olmo2", "plain"], "<|endoftext|>"),
     **dict.fromkeys(["llama2", "tinyllama", "vicuna", "mistral"], "</s>"),
     "granite": "<|end_of_text|>",
     "gemma": "<end_of_turn>",
-    "phi3": "<|end|>",
+    **dict.fromkeys(["phi3", "internvl2_phi3"], "<|end|>"),
 }
 # Qwen3 thinks (of nothing) before its last answer alone.
 SAME_EACH_TURN = set(ANSWER_FORMS) - {"qwen3", "qwen3_thinking"}
@@ -117,6 +120,8 @@ TEXTS = {
     "plain": "Be brief.\nHello\nHi there<|endoftext|>Who?\nA model<|endoftext|>",
 }
 TEXTS |= dict.fromkeys(["smollm2", "qwen2", "qwen2_5"], TEXTS["chatml"])
+TEXTS["internvl2_5"] = "<s>" + TEXTS["chatml"]
+TEXTS["internvl2_phi3"] = TEXTS["phi3"].replace("<|end|>\n", "<|end|>")
 TEXTS["qwen3"] = TEXTS["qwen3_thinking"] = TEXTS["chatml"].replace("A model", "<think>\n\n</think>\n\nA model")
 
 # What stands before the first question of a conversation without a system prompt.
@@ -137,6 +142,8 @@ ALONE = {
     "## Custom Instructions\n\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face.\n\n",
     "internlm2": "<s><|im_start|>system\n你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, "
     "是一个有用无害的人工智能助手。<|im_end|>",
+    "internvl2_5": "<s><|im_start|>system\n你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。<|im_end|>\n",
+    "internvl2_phi3": "<|system|>\n你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。<|end|>",
     "vicuna": "<s>A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite "
     "answers to the user's questions. ",
 }

@@ -87,7 +87,7 @@ def test_a_language_model_without_a_known_template_is_refused(tmp_path: Path, in
     assert AutoConfig.for_model("gemma2")
     config["text_config"]["model_type"] = "gemma2"
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"family 'gemma2' \(known: llama, qwen2, qwen3\); name one in teacher"):
+    with pytest.raises(UserError, match=r"family 'gemma2' \(known: llama, phi3, qwen2, qwen3\); name one in teacher"):
         open_native(str(folder))
 
 

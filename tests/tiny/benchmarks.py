@@ -148,6 +148,45 @@ def _ifeval() -> Rows:
     ]
 
 
+def _mmlu(count: int, question: str = "What is it") -> Rows:
+    subjects = ["anatomy", "high_school_biology"]
+    return [
+        {"question": f" {question}, {n}? ", "subject": subjects[n % 2], "choices": COLOURS, "answer": n % 4}
+        for n in range(count)
+    ]
+
+
+def _hellaswag() -> Rows:
+    endings = ["[substeps] Sit  down.", "run away [title] Then rest.", "sing.", "eat cake with the others."]
+    return [
+        {"ind": n, "activity_label": f"Baking, {n}", "ctx_a": "A man stands. [header] How?", "ctx_b": "he THEN"}
+        | {"ctx": "A man stands. he THEN", "endings": endings, "label": str(n), "source_id": "w", "split": "val"}
+        | {"split_type": ["indomain", "zeroshot", "zeroshot"][n]}
+        for n in range(3)
+    ]
+
+
+def _ultrachat() -> Rows:
+    """One turn, two turns, and four that are not taken: too long a reply, too long a whole, no reply at the end, an empty one."""
+    said = [
+        ["What is it, 0?", "It is a running cat."],
+        ["Hello.", "Hi!", "What is it, 1?", "Two dogs are sleeping."],
+        ["What is it, 2?", "a" * 2049],
+        ["What is it, 3?" + "b" * 8192, "yes"],
+        ["What is it, 4?", "yes", "And?"],
+        ["What is it, 5?", " "],
+    ]
+    return [
+        {"prompt": texts[0], "prompt_id": f"p{n}"}
+        | {
+            "messages": [
+                {"content": text, "role": ("user", "assistant")[place % 2]} for place, text in enumerate(texts)
+            ]
+        }
+        for n, texts in enumerate(said)
+    ]
+
+
 def _part(name: str, rows: Rows, *more: Any) -> dict[str, Rows]:
     """Rows by the name of their file, which may lack its usual end; further names and rows may follow."""
     file = name if name.endswith(".parquet") else f"{name}-00000-of-00001.parquet"
@@ -244,9 +283,12 @@ PARQUET: dict[str, dict[str, Rows]] = {
         [{"question": f"How many, {n}?", "answer": "2 and 5 are 7.\n#### 7"} for n in range(3)],
     ),
     "ifeval": _part("google/IFEval/default/train/0000.parquet", _ifeval()),
+    "mmlu_likelihood": _part("cais/mmlu/all/test", _mmlu(3), "cais/mmlu/all/dev", _mmlu(7, "Which one")),
+    "hellaswag": _part("Rowan/hellaswag/data/validation", _hellaswag()),
+    **dict.fromkeys(("ultrachat", "kl_ultrachat"), _part("HuggingFaceH4/ultrachat_200k/data/test_sft", _ultrachat())),
 }
 for _name, _labels in (("ARC-Easy", ["A", "B", "C", "D"]), ("ARC-Challenge", ["1", "2", "3", "4"])):
-    PARQUET[_name.replace("-", "_").lower()] = _part(
+    PARQUET[_name.replace("-", "_").lower()] = PARQUET[f"{_name.replace('-', '_').lower()}_likelihood"] = _part(
         f"allenai/ai2_arc/{_name}/test",
         [
             {"id": f"M{n}", "question": f"What is it, {n}?", "answerKey": _labels[n]}

@@ -49,6 +49,7 @@ FAMILIES: dict[str, tuple[str, list[str], str | None, str]] = {
     "plain": ("bytes", ["<|endoftext|>"], "<|endoftext|>", "<|endoftext|>"),
     "gemma": ("spaces", ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"], "<bos>", "<eos>"),
     "internlm2": ("spaces", ["<s>", "</s>", "<|im_start|>", "<|im_end|>"], "<s>", "</s>"),
+    "internvl2_5": ("spaces", ["<s>", "</s>", "<|im_start|>", "<|im_end|>"], "<s>", "</s>"),
     "llama2": ("prefix", ["<s>", "</s>"], "<s>", "</s>"),
     "tinyllama": ("prefix_everywhere", ["<s>", "</s>"], "<s>", "</s>"),
     "vicuna": ("prefix_everywhere", ["<s>", "</s>"], "<s>", "</s>"),
@@ -60,9 +61,11 @@ FAMILIES: dict[str, tuple[str, list[str], str | None, str]] = {
         "<|endoftext|>",
     ),
 }
-SWALLOWS = {"phi3": ("<|assistant|>", "<|system|>", "<|end|>", "<|user|>")}  # the white space that follows
+FAMILIES["internvl2_phi3"] = FAMILIES["phi3"]
+# The white space that follows.
+SWALLOWS = dict.fromkeys(["phi3", "internvl2_phi3"], ("<|assistant|>", "<|system|>", "<|end|>", "<|user|>"))
 # Their tokenizers put BOS before every text unless told not to.
-OPENS = ("llama2", "tinyllama", "vicuna", "mistral", "gemma", "llama3", "llama3_1", "internlm2")
+OPENS = ("llama2", "tinyllama", "vicuna", "mistral", "gemma", "llama3", "llama3_1", "internlm2", "internvl2_5")
 WITH_A_SPACE = ("prefix", "prefix_everywhere")  # put before a text
 
 

@@ -2,21 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from taid_vlm.common.errors import UserError
-from taid_vlm.common.files import sha256_of
 from taid_vlm_eval.data.hub import data_set_folder
 from taid_vlm_eval.data.item import SOURCES, Item
+from taid_vlm_eval.data.marks import Places
+from taid_vlm_eval.data.mt_bench import question_file
 from taid_vlm_eval.data.sources import read_chatterbot, read_easy_vqa, read_jsonl
+from taid_vlm_eval.data.spool import Spool
+from taid_vlm_eval.data.table import ItemTable
 from taid_vlm_eval.data.tables import read_hub, read_tsv, tsv_file
 from taid_vlm_eval.task import TaskFile
 
 __all__ = [
     "SOURCES",
     "Item",
+    "ItemTable",
     "data_folder",
     "fingerprint",
     "load_items",
@@ -33,7 +38,7 @@ __all__ = [
 def data_folder(task_file: TaskFile) -> Path:
     """The file or folder a task reads: an asset of the cache, an absolute path, or one beside the task's file.
 
-    Of the source ``hub`` see :func:`data_set_folder`, of ``tsv`` see :func:`tsv_file`.
+    Of the source ``hub`` see :func:`data_set_folder`, of ``tsv`` see :func:`tsv_file`, of ``mt_bench`` see :func:`question_file`.
 
     Raises:
         UserError: unknown asset, or nothing at the path.
@@ -44,7 +49,7 @@ def data_folder(task_file: TaskFile) -> Path:
     written = task_file.task.data.path
     if written.startswith(PREFIX):
         return Path(resolve(written))
-    finder = {"hub": data_set_folder, "tsv": tsv_file}.get(task_file.task.data.source)
+    finder = {"hub": data_set_folder, "tsv": tsv_file, "mt_bench": question_file}.get(task_file.task.data.source)
     if finder is not None:
         try:
             return finder(task_file.task.data, task_file.folder)
@@ -58,29 +63,23 @@ def data_folder(task_file: TaskFile) -> Path:
     return path
 
 
-def load_items(task_file: TaskFile, *, limit: int | None = None, seed: int = 0) -> list[Item]:
-    """All items of a task, or ``limit`` of them (see :func:`subset`), with the clusters the task asks for.
+def load_items(task_file: TaskFile, *, limit: int | None = None, seed: int = 0) -> ItemTable:
+    """All items of a task, or ``limit`` of them (see :func:`subset`), with the clusters the task asks for, as a list on disk.
 
     Raises:
         UserError: data missing, malformed or empty; two items with one id; a limit below 1.
     """
     task = task_file.task
     place = data_folder(task_file)
-    items = SOURCES.get(task.data.source)(place, task.data)
+    items = Spool(SOURCES.get(task.data.source)(place, task.data))
     if not items:
         raise UserError(f"task {task.name!r}: split {task.data.split!r} of {place} holds no items")
-    seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise UserError(f"task {task.name!r}: two items have the id {item.id!r}; answers could not be told apart")
-        seen.add(item.id)
-    return [replace(item, cluster=_cluster(item, task.cluster)) for item in subset(items, limit, seed)]
-
-
-def _cluster(item: Item, key: str) -> str:
-    if key == "image" and item.images:
-        return "\n".join(str(path) for path in item.images)
-    return item.question if key == "question" else item.id
+    repeated = Places(item.id for item in items).repeated
+    if repeated is not None:
+        raise UserError(
+            f"task {task.name!r}: two items have the id {items[repeated].id!r}; answers could not be told apart"
+        )
+    return ItemTable(items, task.cluster, _chosen((item.id for item in items), limit, seed))
 
 
 def require_limit(limit: int | None) -> None:
@@ -95,17 +94,24 @@ def subset(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
     Ids are shuffled by sorting them by the SHA-256 of "seed:id"; the first ``limit`` are kept. So the choice depends on
     nothing but seed and ids, and a smaller limit chooses a part of what a larger one chooses.
     """
+    chosen = _chosen((item.id for item in items), limit, seed)
+    return list(items) if chosen is None else [items[place] for place in chosen]
+
+
+def _chosen(ids: Iterable[str], limit: int | None, seed: int) -> np.ndarray | None:
+    """The places of a subset, rising; None for all."""
     require_limit(limit)
-    if limit is None or limit >= len(items):
-        return list(items)
-    shuffled = sorted(items, key=lambda item: hashlib.sha256(f"{seed}:{item.id}".encode()).digest())
-    chosen = {item.id for item in shuffled[:limit]}
-    return [item for item in items if item.id in chosen]
+    if limit is None:
+        return None
+    digests = bytearray().join(hashlib.sha256(f"{seed}:{one}".encode()).digest() for one in ids)
+    words_4N = np.frombuffer(digests, dtype=">u8").reshape(-1, 4).T
+    shuffled_N = np.lexsort(words_4N[::-1])
+    return np.sort(shuffled_N[:limit]).astype(np.int32)
 
 
 def fingerprint(items: Sequence[Item]) -> str:
     """SHA-256 over ids, questions, answers, facts (options, categories, ...) and the bytes of the images, in order; paths do not count."""
-    digests: dict[Path, str] = {}
+    pictures = ItemTable.of(items).pictures
     total = hashlib.sha256()
 
     def add(*texts: str) -> None:
@@ -114,20 +120,10 @@ def fingerprint(items: Sequence[Item]) -> str:
             raw = text.encode("utf-8", errors="surrogatepass")
             total.update(len(raw).to_bytes(8, "little") + raw)
 
-    for item in items:
-        for path in item.images:
-            if path not in digests:
-                digests[path] = _digest(path)
+    for place, item in enumerate(items):
         add(item.id, item.question)
         add(*([item.answer] if isinstance(item.answer, str) else item.answer))
-        add(*(digests[path] for path in item.images))
+        add(*pictures.digests(place, item.images))
         if item.facts:
             add(json.dumps(item.facts, sort_keys=True, default=str))
     return total.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError:
-        return "missing"

@@ -66,7 +66,8 @@ def make_item(row: Row, number: int, data: Data, store: PictureStore) -> Item:
         images = _images(row, columns.get("images", []), store)
     except ValueError as error:
         return Item(name, "", "", facts=facts, broken=f"record {number} is broken: {error}")
-    return Item(name, question, truth, images, facts=facts)
+    bare, hint = (_text(row, columns.get(role, [])) for role in ("question", "hint"))
+    return Item(name, question, truth, images, facts=facts, bare=bare, hint=hint)
 
 
 def _cells(row: Row, names: str | list[str]) -> list[Any]:
@@ -75,6 +76,11 @@ def _cells(row: Row, names: str | list[str]) -> list[Any]:
 
 def _first(row: Row, names: str | list[str]) -> Any:
     return next(iter(_cells(row, names)), None)
+
+
+def _text(row: Row, names: str | list[str]) -> str:
+    cell = _first(row, names)
+    return "" if is_empty(cell) else str(cell)
 
 
 def _fact(row: Row, names: str | list[str]) -> Any:

@@ -11,6 +11,7 @@ import yaml
 
 from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm_eval.data.reach import why_unreachable
 from taid_vlm_eval.task import Data
 
 CARD = "README.md"
@@ -21,6 +22,13 @@ _OFF = ("", "0", "false", "no", "off")
 def is_offline() -> bool:
     """Whether the environment forbids the network: HF_HUB_OFFLINE or HF_DATASETS_OFFLINE, where "0" is off."""
     return any(os.environ.get(name, "").lower() not in _OFF for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
+
+
+def why_no_hub() -> str:
+    """Why the hub is not asked, "" when it is."""
+    from huggingface_hub import constants
+
+    return "HF_HUB_OFFLINE is set" if is_offline() else why_unreachable(constants.ENDPOINT)
 
 
 def own_folder(path: str) -> Path:
@@ -49,8 +57,8 @@ def _from_hub(data: Data) -> Path:
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
     kept: dict[str, Any] = {"repo_id": data.path, "repo_type": "dataset", "revision": data.revision or None}
-    reason = "HF_HUB_OFFLINE is set"
-    if not is_offline():
+    reason = why_no_hub()
+    if not reason:
         try:
             names = HfApi().list_repo_files(**kept)
             card = Path(hf_hub_download(filename=CARD, **kept)).read_text(encoding="utf-8") if CARD in names else ""
@@ -75,10 +83,12 @@ def _from_hub(data: Data) -> Path:
 
 
 def _may_be_joined(name: str, data: Data) -> bool:
-    """Whether a layout joins this file: GQA's pictures."""
+    """Whether a layout joins this file: GQA's pictures, MMLU's examples."""
     from taid_vlm_eval.data.layouts.gqa import PICTURES
+    from taid_vlm_eval.data.layouts.mmlu_5_shot import SPLIT
 
-    return data.layout == "gqa" and name.startswith(f"{PICTURES}/") and name.endswith(".parquet")
+    beginnings = {"gqa": f"{PICTURES}/", "mmlu_5_shot": f"all/{SPLIT}"}
+    return data.layout in beginnings and name.startswith(beginnings[data.layout]) and name.endswith(".parquet")
 
 
 def configs_of(data: Data) -> list[str]:

@@ -1,6 +1,6 @@
 """One question with its truth, and the registry of readers that make lists of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ class Item:
         cluster: items with the same cluster are resampled together for the error bar; empty until a task sets it.
         facts: what else the data says of it, for scorers (options, say) and metrics (category, say).
         broken: why the record cannot be asked; empty for all others. It is reported and counts as wrong.
+        bare, hint: the question as the data has it, without hint and options, and the hint, for protocols that put them together
+            in their own way; empty where the data does not tell them apart, or has no hint.
     """
 
     id: str
@@ -32,9 +34,11 @@ class Item:
     cluster: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     broken: str = ""
+    bare: str = ""
+    hint: str = ""
 
 
-Source = Callable[[Path, Data], list[Item]]  # (file or folder, the task's data) -> items in their fixed order
+Source = Callable[[Path, Data], Iterable[Item]]  # (file or folder, the task's data) -> items in their fixed order
 SOURCES: Registry[Source] = Registry("data source")
 
 

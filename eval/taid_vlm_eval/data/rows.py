@@ -4,10 +4,12 @@ import ast
 import csv
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from taid_vlm.common.errors import UserError
+from taid_vlm_eval.data.spool import Spool
 from taid_vlm_eval.data.store import PictureStore
 
 Row = dict[str, Any]
@@ -36,7 +38,32 @@ def parquet_rows(files: Sequence[Path]) -> Iterator[Row]:
             ) from error
 
 
-def tsv_rows(path: Path, store: PictureStore) -> list[Row]:
+@dataclass(frozen=True)
+class TsvTable:
+    """The rows of a TSV file, on disk.
+
+    Attributes:
+        header: the columns, ``image`` among them; empty when there are no rows.
+        has_pictures: whether any row shows one.
+        owners: rows that others refer to for their picture, by ``index``.
+    """
+
+    header: tuple[str, ...]
+    has_pictures: bool
+    stored: Spool[Row]
+    owners: dict[str, int]
+
+    def rows(self) -> Iterator[Row]:
+        """The rows in order, references resolved."""
+        for row in self.stored:
+            if isinstance(row["image"], str):
+                owner = self.owners.get(row["image"])
+                lost = [ValueError(f"no row {row['image']!r} with the picture")]
+                row["image"] = lost if owner is None else self.stored[owner]["image"]
+            yield row
+
+
+def tsv_rows(path: Path, store: PictureStore) -> TsvTable:
     """The rows of a TSV file as VLMEvalKit has it; the cells of pictures become lists of paths, under ``image``.
 
     ``image`` holds base64, a list of base64 written as text, or, up to 64 characters, the index of the row that holds the
@@ -46,7 +73,25 @@ def tsv_rows(path: Path, store: PictureStore) -> list[Row]:
     Raises:
         UserError: no header of columns between tabs, not UTF-8, or a row with another number of cells.
     """
-    rows: list[Row] = []
+    stored: Spool[Row] = Spool()
+    header: tuple[str, ...] = ()
+    has_pictures = False
+    wanted: set[str] = set()
+    for cells in _tsv_cells(path):
+        row = _with_pictures(cells, store)
+        header = header or tuple(row)
+        has_pictures = has_pictures or bool(row["image"])
+        if isinstance(row["image"], str):
+            wanted.add(row["image"])
+        stored.append(row)
+    owners: dict[str, int] = {}
+    for place, row in enumerate(stored if wanted else ()):
+        if row.get("index") in wanted and isinstance(row["image"], list):
+            owners[row["index"]] = place
+    return TsvTable(header, has_pictures, stored, owners)
+
+
+def _tsv_cells(path: Path) -> Iterator[Row]:
     limit = csv.field_size_limit(sys.maxsize)  # cells hold whole pictures
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -59,18 +104,13 @@ def tsv_rows(path: Path, store: PictureStore) -> list[Row]:
                     raise UserError(
                         f"{path}, line {reader.line_num}: found {len(cells)} cells, expected {len(header)} as in the first line"
                     )
-                rows.append(_with_pictures(dict(zip(header, cells, strict=True)), store))
+                yield dict(zip(header, cells, strict=True))
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except csv.Error as error:
         raise UserError(f"{path} does not read as TSV: {error}") from error
     finally:
         csv.field_size_limit(limit)
-    own = {row.get("index"): row["image"] for row in rows if isinstance(row["image"], list)}
-    for row in rows:
-        if isinstance(row["image"], str):
-            row["image"] = own.get(row["image"], [ValueError(f"no row {row['image']!r} with the picture")])
-    return rows
 
 
 def _with_pictures(row: Row, store: PictureStore) -> Row:

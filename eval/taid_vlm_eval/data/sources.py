@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def _exchanges(path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def read_jsonl(path: Path, split: str) -> list[Item]:
+def read_jsonl(path: Path, split: str) -> Iterator[Item]:
     """One JSON object a line: ``question``, ``answer`` (text, or a list of right texts), ``id``?, ``images``?.
 
     ``path`` is the file, or a folder that holds ``<split>.jsonl``. Image paths are relative to the file. Without an id, the
@@ -122,9 +122,21 @@ def read_jsonl(path: Path, split: str) -> list[Item]:
     file = path / f"{split}.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"no file at {file}; expected a .jsonl file, or a folder that holds {split}.jsonl")
-    # Not splitlines, which also splits at characters that may stand inside JSON texts.
-    lines = _read_text(file).split("\n")
-    return [_jsonl_item(line, number, file) for number, line in enumerate(lines) if line.strip()]
+    for number, line in enumerate(_lines(file)):
+        if line.strip():
+            yield _jsonl_item(line, number, file)
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """The lines of a file as it is read. Only line feeds end one: others that Python knows may stand inside JSON texts."""
+    with file.open("rb") as opened:
+        start = 0
+        for raw in opened:
+            try:
+                yield raw.decode()
+            except UnicodeDecodeError as error:
+                raise UserError(f"{file} is not UTF-8 text (byte {start + error.start}); save it as UTF-8") from error
+            start += len(raw)
 
 
 _JSONL_KEYS = ("id", "question", "answer", "images")
@@ -157,10 +169,10 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def _by_split(read: Callable[[Path, str], list[Item]]) -> Source:
+def _by_split(read: Callable[[Path, str], Iterable[Item]]) -> Source:
     """A reader whose files say everything: keys that only tables know are refused, not ignored."""
 
-    def read_all(path: Path, data: Data) -> list[Item]:
+    def read_all(path: Path, data: Data) -> Iterable[Item]:
         for entry in fields(Data):
             unset = entry.default_factory() if entry.default_factory is not MISSING else entry.default
             if entry.name not in ("source", "path", "split") and getattr(data, entry.name) != unset:

@@ -30,15 +30,15 @@ _TSV = {
 
 
 @SOURCES.register("hub")
-def read_hub(root: Path, data: Data) -> list[Item]:
+def read_hub(root: Path, data: Data) -> Iterator[Item]:
     """A data set in parquet files, as the hub has them.
 
     Raises:
         UserError: no such config, split or column, a damaged file, an unknown layout.
     """
 
-    def open_table(config: str) -> Iterator[Row]:
-        return parquet_rows(files_of(root, config, data.split))
+    def open_table(config: str, split: str = "") -> Iterator[Row]:
+        return parquet_rows(files_of(root, config, split or data.split))
 
     store = PictureStore(cache_folder() / "pictures", beside=root if root.is_dir() else root.parent)
     rows = chain.from_iterable(open_table(config) for config in configs_of(data))
@@ -46,37 +46,34 @@ def read_hub(root: Path, data: Data) -> list[Item]:
 
 
 @SOURCES.register("tsv")
-def read_tsv(path: Path, data: Data) -> list[Item]:
+def read_tsv(path: Path, data: Data) -> Iterator[Item]:
     """A file of VLMEvalKit, see :func:`tsv_rows`; ``data.columns`` replaces single entries of the usual columns.
 
     Raises:
         UserError: not such a file, no such column, an unknown layout.
     """
 
-    def open_table(config: str) -> Iterator[Row]:
+    def open_table(config: str, split: str = "") -> Iterator[Row]:
         raise UserError(f"{path} is one table, the layout {data.layout!r} needs {config!r} too")
 
     store = PictureStore(cache_folder() / "pictures", beside=path.parent)
-    rows = tsv_rows(path, store)
-    header = rows[0] if rows else {}
-    usual = {key: name for key, name in _TSV.items() if isinstance(name, list) or name in header}
-    if not any("image" in row and row["image"] for row in rows):
+    table = tsv_rows(path, store)
+    usual = {key: name for key, name in _TSV.items() if isinstance(name, list) or name in table.header}
+    if not table.has_pictures:
         usual.pop("images", None)
     columns: dict[str, str | list[str]] = {**usual, **data.columns}
-    return _items(rows, replace(data, columns=columns), open_table, store, str(path))
+    return _items(table.rows(), replace(data, columns=columns), open_table, store, str(path))
 
 
-def _items(rows: Iterable[Row], data: Data, open_table: OpenTable, store: PictureStore, where: str) -> list[Item]:
+def _items(rows: Iterable[Row], data: Data, open_table: OpenTable, store: PictureStore, where: str) -> Iterator[Item]:
     require_keys(data)
     if data.layout:
         rows = _laid_out(rows, data.layout, open_table, store, where)
-    items: list[Item] = []
     for number, row in enumerate(rows):
         if number == 0:
             require_columns(data, row, where)
         if all(_value(row, column) in _wanted(values) for column, values in data.keep.items()):
-            items.append(make_item(row, number, data, store))
-    return items
+            yield make_item(row, number, data, store)
 
 
 def _laid_out(

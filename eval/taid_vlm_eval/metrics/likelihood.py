@@ -3,12 +3,20 @@
 Log-likelihoods come from the model; what is made of them is decided here. Names are those of lm-evaluation-harness.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.figures import estimate_figures, mean_figure, with_named
+from taid_vlm_eval.metrics.letters import Options, option_table
+from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth, require_mode, truths_of
+
 Norm = Literal["none", "characters", "bytes"]
+_NORMS: dict[str, Norm] = {"acc_norm": "characters", "acc": "none", "acc_bytes": "bytes"}
+MODES = tuple(_NORMS)
 
 
 def likeliest(loglikelihoods: Sequence[float], texts: Sequence[str] | None = None, *, norm: Norm = "none") -> int:
@@ -31,3 +39,58 @@ def likeliest(loglikelihoods: Sequence[float], texts: Sequence[str] | None = Non
         lengths = [len(text) if norm == "characters" else len(text.encode()) for text in texts]
         values = values / np.maximum(lengths, 1)
     return int(np.argmax(values))
+
+
+def read_likelihoods(answer: str) -> list[float] | None:
+    """The log-likelihoods of options in an answer that the way of asking ``options`` wrote; None when it is none."""
+    try:
+        values = json.loads(answer)["log_likelihoods"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    sound = isinstance(values, list) and values and all(isinstance(one, float | int) for one in values)
+    return [float(one) for one in values] if sound else None
+
+
+def _score(answer: str, truth: Truth, *, options: Options | None = None, mode: str = "acc_norm") -> Score:
+    require_mode(mode, MODES)
+    if not answer.strip():
+        return Score(0.0, "empty")
+    values, table = read_likelihoods(answer), option_table(options)
+    if values is None or len(values) != len(table):
+        return Score(0.0, "none")
+    letter = list(table)[likeliest(values, list(table.values()), norm=_NORMS[mode])]
+    return Score(float(letter in truths_of(truth)), "likelihood", letter)
+
+
+SCORERS.register("likelihood")(
+    Scorer(
+        _score,
+        ("likelihood", "none", "empty"),
+        closed=False,
+        takes=("options",),
+        modes=MODES,
+        unparsed=("none", "empty"),
+    )
+)
+
+
+def _all_modes(scored: Sequence[Scored], seed: int) -> dict[str, Estimate]:
+    columns = [
+        [_score(one.answer, one.truth, options=one.facts.get("options"), mode=mode).value for mode in MODES]
+        for one in scored
+    ]
+    columns_NK = np.concatenate([np.array(columns), np.ones((len(scored), 1))], axis=1)
+    figures = {mode: mean_figure(place, len(MODES)) for place, mode in enumerate(MODES)}
+    return estimate_figures(figures, columns_NK, [one.cluster for one in scored], seed=seed)
+
+
+@METRICS.register("acc")
+def acc(scored: Sequence[Scored], seed: int) -> Estimate:
+    """The share of items whose likeliest option is right; ``acc_norm`` and ``acc_bytes`` are named."""
+    return with_named("acc", _all_modes(scored, seed))
+
+
+@METRICS.register("acc_norm")
+def acc_norm(scored: Sequence[Scored], seed: int) -> Estimate:
+    """As :func:`acc`, with the log-likelihoods divided by the options' characters; ``acc`` and ``acc_bytes`` are named."""
+    return with_named("acc_norm", _all_modes(scored, seed))

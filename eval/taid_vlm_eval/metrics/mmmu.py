@@ -8,9 +8,10 @@ import re
 from collections.abc import Mapping
 
 from taid_vlm_eval.metrics.letters import Options, option_table, read_letter
+from taid_vlm_eval.metrics.letters_modes import vlmevalkit_letter
 from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth, require_mode, truths_of
 
-MODES = ("default", "mmmu")
+MODES = ("default", "mmmu", "vlmevalkit", "vlmevalkit-2025-01")
 _KEYS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
 _TRIVIAL = {":", ",", ".", "!", "?", ";", "'"}
 # A number starts at the first digit of a run; without that condition, a long run of digits would take quadratic time.
@@ -109,7 +110,8 @@ def mmmu_match(
     Args:
         question_type: ``multiple-choice`` (the truth is a letter) or ``open``.
         mode: ``mmmu`` finds letters by the authors' rules, ``default`` by :func:`read_letter`. Open answers are read by the
-            authors' rules in both.
+            authors' rules in both. ``vlmevalkit`` and ``vlmevalkit-2025-01`` make a choice of every question without options: A is
+            the truth, B "Other Answers", so that a bare "A" is right there.
 
     Raises:
         UserError: unknown mode.
@@ -128,6 +130,8 @@ def _score(
     require_mode(mode, MODES)
     if not answer.strip():
         return Score(0.0, "empty")
+    if mode.startswith("vlmevalkit"):
+        return _as_vlmevalkit(answer, truth, options, at_2025_01=mode == "vlmevalkit-2025-01")
     if question_type == "open":
         return Score(mmmu_open(answer, truth), "open", answer.strip())
     if mode == "default":
@@ -136,6 +140,14 @@ def _score(
         letter = mmmu_letter(answer, option_table(options))
         how = "lenient" if letter else "none"
     return Score(float(letter in truths_of(truth)), how, letter)
+
+
+def _as_vlmevalkit(answer: str, truth: Truth, options: Options | None, *, at_2025_01: bool) -> Score:
+    if not options:
+        # A list of truths is one text there, brackets and all.
+        options, truth = {"A": truth if isinstance(truth, str) else str(list(truth)), "B": "Other Answers"}, "A"
+    letter = vlmevalkit_letter(answer, option_table(options), at_2025_01=at_2025_01)
+    return Score(float(letter in truths_of(truth)), "lenient" if letter else "none", letter)
 
 
 SCORERS.register("mmmu")(

@@ -1,29 +1,62 @@
 """Students of taid-vlm that were not exported. The one file of this package that knows the training side."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from math import isqrt
 from pathlib import Path
+from threading import local
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from taid_vlm.common.errors import UserError
+from taid_vlm_eval.models.conversation import images_as_read, with_parts
 from taid_vlm_eval.models.identity import folder_fingerprint
-from taid_vlm_eval.models.protocol import Request
+from taid_vlm_eval.models.likelihood import at_the_left, log_likelihoods, plain_prompts, rows_before, rows_of_model
+from taid_vlm_eval.models.pictures import CACHE_BYTES, Picture, PictureCache
+from taid_vlm_eval.models.protocol import Likelihood, Request
+from taid_vlm_eval.models.shared_prefix import Batch, Sharing, continue_whole, left_padded
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Tokens of a batch, and the pictures of each row."""
+
+    ids: list[list[int]]
+    pictures: list[tuple[Picture, ...]]
 
 
 class StudentModel:
     """A loaded student, from :func:`open_student` or handed over alive by a training loop.
 
     Args:
-        student: what ``taid_vlm.models.load_student`` returns.
+        student: what ``taid_vlm.models.load_student`` returns. Its weights may not change while this object is in use.
         name: shown in results.
         identity: text that changes whenever the weights do ("run-7 step 1200", a fingerprint). Without one, a run with this
             object is never resumed by another object, since nobody could tell whether the weights are the same.
+        reuse_images: encode each image once for all requests with its key, and read it once for all questions in a batch. Without, each
+            request is read as a whole; the answers are the same but for rounding.
+        cache_bytes: of memory for images that were encoded.
     """
 
-    def __init__(self, student: Any, name: str, identity: str | None = None) -> None:
+    def __init__(
+        self,
+        student: Any,
+        name: str,
+        identity: str | None = None,
+        reuse_images: bool = True,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         self.name = name
         self._student = student
         self._identity = identity or f"unknown-{uuid.uuid4().hex}"
+        self._reuse = reuse_images
+        self._cache, self._sharing = PictureCache(cache_bytes), Sharing()
+        self._own = local()  # processors for each thread: tokenizers must not be used by two at a time
 
     def describe(self) -> dict[str, str | int]:
         own = {str(key): _plain(value) for key, value in self._student.describe().items()}
@@ -35,20 +68,167 @@ class StudentModel:
         }
 
     def generate(self, requests: Sequence[Request], max_new_tokens: int) -> list[str]:
-        conversations = [[{"role": "user", "content": _content(request)}] for request in requests]
-        answers = self._student.generate(conversations, [list(one.images) for one in requests], max_new_tokens)
-        return [answer.strip() for answer in answers]
+        return self.answer(self.prepare(requests), max_new_tokens)
+
+    def prepare(self, requests: Sequence[Request]) -> Rendered:
+        """See :meth:`Preparing.prepare`."""
+        ids: list[list[int]] = []
+        pictures: list[tuple[Picture, ...]] = []
+        known: dict[Any, Picture] = {}  # of this batch, by identity, for pictures without a key
+        for request in requests:
+            processor = self._processor(request.max_tiles)
+            order = images_as_read(request)
+            sizes = [request.images[place].size for place in order]
+            row = list(
+                processor.render(with_parts(request, answers_as_text=True), add_generation_prompt=True, sizes=sizes).ids
+            )
+            if request.answer_start:
+                row += processor.tokenizer.encode(request.answer_start, add_special_tokens=False)
+            ids.append(row)
+            pictures.append(tuple(self._picture(processor, request, place, known) for place in order))
+        return Rendered(ids, pictures)
+
+    @torch.no_grad()
+    def answer(self, prepared: Rendered, max_new_tokens: int) -> list[str]:
+        """See :meth:`Preparing.answer`."""
+        from taid_vlm.models.generate import GREEDY
+
+        processor = self._student.processor
+        self._encode_all(prepared)
+
+        @contextmanager
+        def read(rows: Sequence[int], ends: Sequence[int]) -> Iterator[dict[str, Any]]:
+            ids = [prepared.ids[row][: ends[row]] for row in rows]
+            yield self._embedded(ids, [one for row in rows for one in prepared.pictures[row]])
+
+        end = processor.end_of_turn_id  # some families end a text, not a turn, with the tokenizer's EOS
+        ending = {**GREEDY, "eos_token_id": end, "pad_token_id": end}
+        batch = Batch(prepared.ids, prepared.pictures, read, processor.image_token_id, end, ending)
+        continue_ = self._sharing.continue_shared if self._reuse else continue_whole
+        new_BT = continue_(self._student.student.language_model, batch, max_new_tokens)
+        return [text.strip() for text in processor.tokenizer.batch_decode(new_BT, skip_special_tokens=True)]
+
+    def picture_tokens(self, width: int, height: int, max_tiles: int | None) -> int:
+        """See :meth:`Measuring.picture_tokens`."""
+        processor = self._processor(max_tiles)
+        return processor.tiles_per_image((width, height)) * (processor.images.per_tile if processor.images else 0)
+
+    def _picture(self, processor: Any, request: Request, place: int, known: dict[Any, Picture]) -> Picture:
+        image = request.images[place]
+
+        def make() -> Picture:
+            return Picture("", {"pixel_values": processor.pixel_values([image])})
+
+        if not self._reuse:
+            return make()
+        if request.keys:
+            return self._cache.get((request.keys[place], request.max_tiles), make)
+        if id(image) not in known:
+            known[id(image)] = make()
+        return known[id(image)]
+
+    @property
+    def tokenizer(self) -> Any:
+        """See :class:`AnswerRows`."""
+        return self._student.processor.tokenizer
+
+    @torch.no_grad()
+    def answer_rows(self, requests: Sequence[Request], answers: Sequence[Sequence[int]]) -> list[Tensor]:
+        """See :meth:`AnswerRows.answer_rows`."""
+        language_model = self._student.student.language_model
+        longest = getattr(language_model.config, "max_position_embeddings", None)
+        in_template = self.prepare([request for request in requests if not request.plain])
+        self._encode_all(in_template)
+        rendered = zip(in_template.ids, in_template.pictures, strict=True)
+        rows, lengths = [], []
+        pictures: list[Picture] = []
+        for request, answer in zip(requests, answers, strict=True):
+            none: tuple[Picture, ...] = ()
+            ids, shown = (
+                (plain_prompts(self.tokenizer, [request], [answer], longest)[0], none)
+                if request.plain
+                else next(rendered)
+            )
+            rows.append([*ids, *answer[:-1]])
+            lengths.append(len(ids))
+            pictures += shown
+        inputs = at_the_left(self._embedded(rows, pictures))
+        rows_R = rows_before(lengths, answers, inputs["attention_mask"].shape[1])
+        logits_RV = rows_of_model(language_model, inputs, rows_R.to(inputs["attention_mask"].device))
+        return list(logits_RV.split([len(one) for one in answers]))
+
+    def log_likelihoods(
+        self, requests: Sequence[Request], continuations: Sequence[Sequence[str]]
+    ) -> list[list[Likelihood]]:
+        """See :meth:`Scoring.log_likelihoods`."""
+        return log_likelihoods(self, requests, continuations)
+
+    def _encode_all(self, prepared: Rendered) -> None:
+        if self._reuse:
+            for picture in {id(one): one for row in prepared.pictures for one in row}.values():
+                self._encode(picture)
+            self._cache.weigh()
+
+    def _encode(self, picture: Picture) -> None:
+        if picture.pixels is not None:
+            student = self._student.student
+            features = student.vision_encoder(picture.pixels["pixel_values"].to(student.head.weight.device))
+            picture.encoded(features.cpu())
+
+    def _embedded(self, ids: list[list[int]], pictures: Sequence[Picture]) -> dict[str, Any]:
+        """Arguments of the language model for rows padded on the left; pictures are those of all rows, encoded or not."""
+        from taid_vlm.models.student import ModelInputs
+
+        student = self._student.student
+        input_ids = left_padded(ids, -1)
+        attention_mask = input_ids.ge(0).long()
+        rows = torch.zeros(0, dtype=torch.long)  # none is supervised
+        inputs = ModelInputs(
+            input_ids.masked_fill(input_ids < 0, self._student.processor.end_of_turn_id), attention_mask, rows
+        )
+        if pictures and pictures[0].pixels is not None:
+            pixels = [one.pixels["pixel_values"] for one in pictures if one.pixels is not None]
+            inputs = replace(inputs, pixel_values=torch.cat(pixels), tiles=tuple(map(len, pixels)))
+        elif pictures:
+            features = [one.features for one in pictures]
+            inputs = replace(inputs, image_features=torch.cat(features), tiles=tuple(map(len, features)))
+        inputs = inputs.to(student.head.weight.device)
+        return {"inputs_embeds": student.embed(inputs), "attention_mask": inputs.attention_mask}
+
+    def _processor(self, max_tiles: int | None) -> Any:
+        """This thread's own, with at most so many tiles."""
+        if not hasattr(self._own, "processors"):
+            self._own.processors = {None: deepcopy(self._student.processor)}
+        known = self._own.processors
+        if max_tiles is not None and max_tiles not in known:
+            known[max_tiles] = _with_tiles(known[None], max_tiles)
+        return known[max_tiles]
 
 
-def _content(request: Request) -> list[dict[str, str]]:
-    return [*({"type": "image"} for _ in request.images), {"type": "text", "text": request.prompt}]
+def _with_tiles(processor: Any, max_tiles: int) -> Any:
+    """The same processor with another upper limit of tiles; ``split`` never has more than the student was trained with."""
+    images = processor.images
+    if images is None or images.spec.tiling == "none":
+        return processor
+    from taid_vlm.models.processor import Processor
+    from taid_vlm.models.tiling import longest_edge
+
+    side = images.input.size
+    if images.spec.tiling == "split":
+        change = {"longest_edge": min(longest_edge(side, images.spec), isqrt(max_tiles) * side)}
+    else:
+        change = {"max_tiles": max_tiles, "min_tiles": min(images.spec.min_tiles, max_tiles)}
+    changed = replace(images, spec=images.spec.model_copy(update=change))
+    return Processor(processor.tokenizer, processor.template, changed)
 
 
 def _plain(value: Any) -> str | int:
     return value if isinstance(value, str | int) else str(value)
 
 
-def open_student(path: str, device: str | None = None, dtype: str | None = None) -> StudentModel:
+def open_student(
+    path: str, device: str | None = None, dtype: str | None = None, reuse_images: bool = True
+) -> StudentModel:
     """Load the student saved in the folder ``path``, in the precision it loads with by itself.
 
     Raises:
@@ -69,4 +249,4 @@ def open_student(path: str, device: str | None = None, dtype: str | None = None)
     # The folder alone does not tell: a student saved in its trained parts is completed from a base that lies elsewhere.
     identity = f"{folder_fingerprint(folder)[:16]} {fingerprint(loaded.student, loaded.processor)[:16]}"
     loaded.student.to(place)
-    return StudentModel(loaded, folder.resolve().name, identity)
+    return StudentModel(loaded, folder.resolve().name, identity, reuse_images)

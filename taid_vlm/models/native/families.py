@@ -25,6 +25,7 @@ class Family:
         by_size: whether the tokens of a picture depend on its size.
         token_types: the forward's name for a tensor that is 1 at picture tokens (positions or attention depend on it); empty if none.
         image_options: what the stock processor asks of its image processor beyond its config.
+        other_templates: those of checkpoints of this family that were trained with another text; told by the checkpoint's own template.
     """
 
     processor: str
@@ -34,6 +35,7 @@ class Family:
     by_size: bool = True
     token_types: str = ""
     image_options: Mapping[str, Any] = field(default_factory=dict)
+    other_templates: tuple[str, ...] = ()
 
     def template_for(self, language_model: str) -> str:
         """Name of the template of a checkpoint with this language model.
@@ -56,7 +58,13 @@ _SPLIT = ("pixel_values", "pixel_attention_mask")
 _CHATML = {"llama": "chatml", "qwen2": "chatml", "qwen3": "chatml"}
 
 for _name, _family in {
-    "internvl": Family("InternVLProcessor", _CHATML, pictures.internvl, image_options={"crop_to_patches": True}),
+    "internvl": Family(
+        "InternVLProcessor",
+        {**_CHATML, "phi3": "internvl2_phi3"},
+        pictures.internvl,
+        image_options={"crop_to_patches": True},
+        other_templates=("internlm2", "internvl2_5"),
+    ),
     "qwen2_vl": Family(
         "Qwen2VLProcessor", {"qwen2_vl_text": "qwen2_vl"}, pictures.qwen_vl, _GRID, token_types="mm_token_type_ids"
     ),

@@ -9,8 +9,9 @@ import torch
 from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm.models.chat_template import template_text
 from taid_vlm.models.native.families import FAMILIES
+from taid_vlm.models.native.internvl2.cached import stock_source
 from taid_vlm.models.native.model import NativeModel
-from taid_vlm.models.native.processor import NativeProcessor, check_template
+from taid_vlm.models.native.processor import NativeProcessor, asks_alike, check_template
 
 
 def is_native(source: str) -> bool:
@@ -59,7 +60,9 @@ def open_native(
     Raises:
         UserError: no checkpoint is there, its family is not known, or its own chat template asks in another form.
     """
-    source = str(Path(source).expanduser()) if source.startswith("~") else source
+    source = stock_source(
+        str(Path(source).expanduser()) if source.startswith("~") else source, revision, weights=load_weights
+    )
     config = native_config(source, revision)
     family = FAMILIES.get(config.model_type)
     name = chat_template or family.template_for(config.get_text_config().model_type)
@@ -69,8 +72,21 @@ def open_native(
         raise UserError(f"cannot load the teacher {source!r}: {str(error).splitlines()[0]}") from error
     processor = NativeProcessor(stock, family, template_text(name))
     if chat_template is None:
-        check_template(processor, name)
+        processor = _asking_as_its_own(processor, name)
     return NativeModel(model).requires_grad_(False).eval(), processor
+
+
+def _asking_as_its_own(processor: NativeProcessor, name: str) -> NativeProcessor:
+    """The processor with the family's template that asks as the checkpoint's own does.
+
+    Raises:
+        UserError: none does; what the first one asks is shown.
+    """
+    for other in processor.family.other_templates:
+        if asks_alike(processor.stock, template_text(other)):
+            return NativeProcessor(processor.stock, processor.family, template_text(other))
+    check_template(processor, name)
+    return processor
 
 
 def native_config(source: str, revision: str | None = None) -> Any:
@@ -81,6 +97,7 @@ def native_config(source: str, revision: str | None = None) -> Any:
     """
     from transformers import AutoConfig
 
+    source = stock_source(source, revision, weights=False)
     try:
         config = AutoConfig.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
@@ -97,9 +114,11 @@ def native_config(source: str, revision: str | None = None) -> Any:
 
 
 def _open(source: str, config: Any, revision: str | None, dtype: torch.dtype, load_weights: bool) -> tuple[Any, Any]:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
-    stock = AutoProcessor.from_pretrained(source, revision=revision)
+    stock: Any = AutoProcessor.from_pretrained(source, revision=revision)
+    if backend := getattr(config, "image_backend", None):  # of a converted checkpoint, whose pixels were Pillow's
+        stock.image_processor = AutoImageProcessor.from_pretrained(source, revision=revision, backend=backend)
     with nullcontext() if load_weights else torch.device("meta"):
         if load_weights:
             model = AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=dtype)

@@ -127,23 +127,33 @@ def check_template(processor: NativeProcessor, name: str) -> None:
     stock = processor.stock
     if not stock.chat_template:
         return
-    theirs = stock.apply_chat_template(PROBE, add_generation_prompt=True, tokenize=False)
-    ours = stock.tokenizer.apply_chat_template(
-        PROBE,
-        chat_template=processor.template,
-        image_blocks=[stock.image_token],
-        add_generation_prompt=True,
-        tokenize=False,
-    )
-    if "<image>" not in ours:  # what early conversions of InternVL call a picture
-        theirs = theirs.replace("<image>", stock.image_token)
-    opening = stock.tokenizer.bos_token or ""
-    theirs, ours = (text.removeprefix(opening).strip() for text in (theirs, ours))
+    theirs, ours = _asked(stock, processor.template)
     if theirs != ours:
         raise UserError(
             f"the teacher's own chat template asks {theirs!r}, our template {name!r} for it asks {ours!r}. Name the template to use in "
             f"teacher.chat_template: {name} to keep ours, another one, or a .jinja file with generation blocks"
         )
+
+
+def asks_alike(stock: Any, template: str) -> bool:
+    """Whether a checkpoint has a template of its own, and it asks as ``template`` does."""
+    if not stock.chat_template:
+        return False
+    theirs, ours = _asked(stock, template)
+    return theirs == ours
+
+
+def _asked(stock: Any, template: str) -> tuple[str, str]:
+    """The prompt of a checkpoint's own template, and that of ours."""
+    theirs = stock.apply_chat_template(PROBE, add_generation_prompt=True, tokenize=False)
+    ours = stock.tokenizer.apply_chat_template(
+        PROBE, chat_template=template, image_blocks=[stock.image_token], add_generation_prompt=True, tokenize=False
+    )
+    if "<image>" not in ours:  # what early conversions of InternVL call a picture
+        theirs = theirs.replace("<image>", stock.image_token)
+    opening = stock.tokenizer.bos_token or ""
+    theirs, ours = (text.removeprefix(opening).strip() for text in (theirs, ours))
+    return theirs, ours
 
 
 def _pixels(sizes: list[Size]) -> str:

@@ -3,7 +3,19 @@
 A layout gets the rows of the task's data and the other tables of the data set, and gives rows.
 """
 
-from taid_vlm_eval.data.layouts import arc, blink, capitalised, circular, gqa, mmmu, without_yes_no
+from taid_vlm_eval.data.layouts import (
+    arc,
+    blink,
+    capitalised,
+    circular,
+    gqa,
+    hallusion_tsv,
+    hellaswag,
+    mmlu_5_shot,
+    mmmu,
+    ultrachat,
+    without_yes_no,
+)
 from taid_vlm_eval.data.layouts.registry import LAYOUTS, Layout, OpenTable
 
 __all__ = [
@@ -15,6 +27,10 @@ __all__ = [
     "capitalised",
     "circular",
     "gqa",
+    "hallusion_tsv",
+    "hellaswag",
+    "mmlu_5_shot",
     "mmmu",
+    "ultrachat",
     "without_yes_no",
 ]

@@ -1,0 +1,139 @@
+"""Models around a model, one for each way of asking (:mod:`taid_vlm_eval.ways`); what they answer is text for a scorer."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from taid_vlm.common.errors import UserError
+from taid_vlm_eval.models.faults import AnswerFault
+from taid_vlm_eval.models.protocol import Likelihood, Measuring, Model, Request, Scoring
+
+Said = str | AnswerFault
+
+
+def asked(model: Model, way: str, teacher: Model | None = None) -> Model:
+    """The model that answers as ``way`` asks.
+
+    Raises:
+        UserError: the model cannot give likelihoods, or there is no teacher, where they are needed.
+    """
+    if way == "answer":
+        return model
+    if way == "turns":
+        return Turns(model)
+    if way == "divergence":
+        from taid_vlm_eval.models.divergence import Divergence
+
+        return Divergence(model, teacher)
+    if not isinstance(model, Scoring):
+        raise UserError(
+            f"{model.name} cannot tell how likely an option is, as {way} by likelihood need; evaluate a checkpoint here, or "
+            f"choose a task that generates its answers"
+        )
+    return (Letters if way == "letters" else Options)(model)
+
+
+class Around:
+    """What all of them share: name and description are the model's own."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.name: str = model.name
+        if isinstance(model, Measuring):
+            self.picture_tokens = model.picture_tokens
+
+    def describe(self) -> dict[str, str | int]:
+        return self.model.describe()
+
+
+class Letters(Around):
+    """Says the letter in ``texts`` that is likeliest to begin the answer, with or without a space before it.
+
+    The two spellings are added up: which of them a model writes depends on how its template opens an answer. In a plain request
+    only the one with a space is text that goes on. A request without ``texts`` is answered as ever.
+    """
+
+    def generate(self, requests: Sequence[Request], max_new_tokens: int) -> list[Said]:
+        said: list[Said] = [""] * len(requests)
+        weighed = [place for place, request in enumerate(requests) if request.texts]
+        others = [place for place, request in enumerate(requests) if not request.texts]
+        if weighed:
+            chosen = [requests[place] for place in weighed]
+            spellings = [[text for one in request.texts for text in _spellings(one, request)] for request in chosen]
+            values = self.model.log_likelihoods([_to_the_answer(request) for request in chosen], spellings)
+            for place, request, several in zip(weighed, chosen, values, strict=True):
+                said[place] = _likeliest(request, several)
+        if others:
+            rest = self.model.generate([requests[place] for place in others], max_new_tokens)
+            for place, answer in zip(others, rest, strict=True):
+                said[place] = answer
+        return said
+
+
+def _spellings(letter: str, request: Request) -> list[str]:
+    return [f" {letter}"] if request.plain else [letter, f" {letter}"]
+
+
+def _to_the_answer(request: Request) -> Request:
+    # A space at the end of what an answer begins with belongs to the letter.
+    return replace(request, answer_start=request.answer_start.rstrip())
+
+
+def _likeliest(request: Request, values: Sequence[Likelihood]) -> Said:
+    each = len(values) // len(request.texts)
+    totals = [
+        _log_sum([one.log_probability for one in values[start : start + each]]) for start in range(0, len(values), each)
+    ]
+    if any(math.isnan(one) for one in totals):
+        return AnswerFault("the model's likelihoods are not numbers", lasting=True)
+    return request.texts[totals.index(max(totals))]
+
+
+def _log_sum(values: Sequence[float]) -> float:
+    highest = max(values)
+    if not math.isfinite(highest):
+        return highest
+    return highest + math.log(sum(math.exp(value - highest) for value in values))
+
+
+class Options(Around):
+    """Says the log-likelihoods of ``texts`` and their numbers of tokens, as JSON; in a plain request with a space before each."""
+
+    def generate(self, requests: Sequence[Request], max_new_tokens: int) -> list[Said]:
+        texts = [[f" {text}" if request.plain else text for text in request.texts] for request in requests]
+        values = self.model.log_likelihoods(requests, texts)
+        return [_as_json(several) for several in values]
+
+
+def _as_json(values: Sequence[Likelihood]) -> Said:
+    if not values or any(math.isnan(one.log_probability) for one in values):
+        reason = "the model's likelihoods are not numbers" if values else "the item has no options"
+        return AnswerFault(reason, lasting=True)
+    # JSON knows no infinity; what is impossible is as far down as a float goes.
+    numbers = [max(one.log_probability, -1e308) for one in values]
+    return json.dumps({"log_likelihoods": numbers, "tokens": [one.tokens for one in values]})
+
+
+class Turns(Around):
+    """Says all answers of a conversation as a JSON list: to the prompt, then to each of ``texts``, each behind what went before."""
+
+    def generate(self, requests: Sequence[Request], max_new_tokens: int) -> list[Said]:
+        given: list[list[str]] = [[] for _ in requests]
+        faults: dict[int, AnswerFault] = {}
+        now = {place: replace(request, texts=()) for place, request in enumerate(requests)}
+        while now:
+            answers = self.model.generate(list(now.values()), max_new_tokens)
+            later = {}
+            for (place, request), answer in zip(now.items(), answers, strict=True):
+                if isinstance(answer, AnswerFault):
+                    faults[place] = answer
+                    continue
+                given[place].append(answer)
+                rest = requests[place].texts[len(given[place]) - 1 :]
+                if rest:
+                    so_far = (*request.earlier, (request.prompt, answer))
+                    later[place] = replace(request, prompt=rest[0], earlier=so_far, layout=())
+            now = later
+        return [faults.get(place, json.dumps(one, ensure_ascii=False)) for place, one in enumerate(given)]

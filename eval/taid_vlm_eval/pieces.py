@@ -1,0 +1,161 @@
+"""One batch: opened and prepared, put to the model, halved when memory runs out."""
+
+import gc
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from taid_vlm.common.errors import UserError
+from taid_vlm_eval.answers import SERVER, Answer
+from taid_vlm_eval.asking import request_of
+from taid_vlm_eval.data import ItemTable
+from taid_vlm_eval.data.pictures import BrokenImageError
+from taid_vlm_eval.models.faults import AnswerFault
+from taid_vlm_eval.models.protocol import Model, Preparing, Request
+from taid_vlm_eval.task import Task
+
+
+@dataclass
+class Piece:
+    """What is asked at once.
+
+    Attributes:
+        ids: of the items asked, [n].
+        requests: [n].
+        prepared: what the model made of the requests, where it prepares any.
+        failure: what went wrong in that, to be raised where it would have been without workers.
+    """
+
+    ids: list[str]
+    requests: list[Request]
+    prepared: Any = None
+    failure: Exception | None = None
+
+
+@dataclass
+class Loaded:
+    """A batch: answers to items that cannot be asked, and the pieces of the others."""
+
+    errors: list[Answer]
+    pieces: list[Piece]
+
+
+def load(table: ItemTable, places: np.ndarray, model: Model, task: Task, size: int | None) -> Loaded:
+    """Open the pictures of a batch and let the model prepare it, in pieces of at most ``size`` items."""
+    errors: list[Answer] = []
+    whole = Piece([], [])
+    for place in places.tolist():
+        item = table[place]
+        try:
+            whole.requests.append(request_of(item, task, keys=table.pictures.keys(place, item.images)))
+            whole.ids.append(item.id)
+        except BrokenImageError as error:
+            errors.append(Answer(id=item.id, answer="", error=str(error)))
+    pieces = _cut(whole, size) if whole.ids else []
+    for piece in pieces:
+        _prepare(piece, model)
+    return Loaded(errors, pieces)
+
+
+def _prepare(piece: Piece, model: Model) -> None:
+    if isinstance(model, Preparing):
+        try:
+            piece.prepared = model.prepare(piece.requests)
+        except Exception as error:
+            piece.failure = error
+
+
+def _cut(piece: Piece, size: int | None) -> list[Piece]:
+    if size is None or len(piece.ids) <= size:
+        return [piece]
+    starts = range(0, len(piece.ids), size)
+    return [Piece(piece.ids[start : start + size], piece.requests[start : start + size]) for start in starts]
+
+
+def _joined(pieces: Sequence[Piece]) -> Piece:
+    return Piece(list(chain(*(one.ids for one in pieces))), list(chain(*(one.requests for one in pieces))))
+
+
+class Asker:
+    """Puts batches to a model.
+
+    Attributes:
+        size: of pieces, once memory ran out; None before.
+    """
+
+    def __init__(self, model: Model, task: Task) -> None:
+        self._model, self._task = model, task
+        self.size: int | None = None
+
+    def ask(self, batch: Loaded) -> Iterator[list[Answer]]:
+        """The answers to a batch, as they come.
+
+        Raises:
+            UserError: no memory even for one item.
+        """
+        if batch.errors:
+            yield batch.errors
+        waiting = batch.pieces[::-1]
+        while waiting:
+            piece = waiting.pop()
+            if self.size is not None and len(piece.ids) > self.size:
+                waiting += _cut(piece, self.size)[::-1]
+                continue
+            said = self._answer(piece)
+            if said is None:
+                self.size = self._smaller(piece)
+                waiting = _cut(_joined([piece, *waiting[::-1]]), self.size)[::-1]
+                continue
+            yield [_as_answer(one, text) for one, text in zip(piece.ids, said, strict=True)]
+
+    def _answer(self, piece: Piece) -> Sequence[str | AnswerFault] | None:
+        """None when memory ran out. Whole frames of tensors hang on the exception, so it ends here."""
+        model, longest, count = self._model, self._task.generation.max_new_tokens, len(piece.requests)
+        try:
+            if isinstance(model, Preparing):
+                if piece.prepared is None and piece.failure is None:  # a part of one that did not fit
+                    _prepare(piece, model)
+                if piece.failure is not None:
+                    raise piece.failure
+                said: Sequence[str | AnswerFault] = model.answer(piece.prepared, longest)
+            else:
+                said = model.generate(piece.requests, longest)
+        except AnswerFault as fault:
+            return [fault] * count
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            piece.failure = None
+            return None
+        if len(said) != count:
+            raise RuntimeError(f"model {model.name!r} gave {len(said)} answers to {count} requests")
+        return said
+
+    def _smaller(self, piece: Piece) -> int:
+        if len(piece.ids) == 1:
+            raise UserError(
+                f"task {self._task.name!r}: out of memory with the single item {piece.ids[0]!r}; use a device with more memory, "
+                f"a smaller precision, or fewer max_new_tokens ({self._task.generation.max_new_tokens})"
+            )
+        gc.collect()
+        # Only a process that loaded torch has a cache of its to empty.
+        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return len(piece.ids) // 2
+
+
+def _as_answer(one: str, said: str | AnswerFault) -> Answer:
+    if isinstance(said, AnswerFault):
+        lasting = Answer(id=one, answer="", error=said.text)
+        return lasting if said.lasting else Answer(**lasting, kind=SERVER)
+    return Answer(id=one, answer=said, error=None)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an accelerator or torch's CPU allocator ran out of memory (``torch.OutOfMemoryError`` is a RuntimeError)."""
+    text = str(error).lower()
+    return "out of memory" in text or "defaultcpuallocator" in text or type(error).__name__ == "OutOfMemoryError"

@@ -1,0 +1,55 @@
+"""The queue that all processes take batches from: there is no list of who does what, only claims that end with their owner."""
+
+import numpy as np
+
+from taid_vlm_eval.answers_file import AnswersFile
+from taid_vlm_eval.batching import Batches
+
+
+class Work:
+    """Batches that lack answers.
+
+    Args:
+        file: holds the answers, and the claims of all processes.
+        batches: the same ones in every process.
+    """
+
+    def __init__(self, file: AnswersFile, batches: Batches) -> None:
+        self._file, self._batches = file, batches
+        self._next = 0
+        self._mine: set[int] = set()
+
+    def take(self) -> int | None:
+        """The number of a batch that lacks answers, now claimed; None when others have all of them, or none is left."""
+        self._file.refresh()
+        for step in range(len(self._batches)):
+            number = (self._next + step) % len(self._batches)
+            if number in self._mine or not self._is_open(number) or not self._file.claim(number):
+                continue
+            # Its owner may have answered it just before the claim was given back.
+            self._file.refresh()
+            if self._is_open(number):
+                self._mine.add(number)
+                self._next = number + 1
+                return number
+            self._file.release(number)
+        return None
+
+    def _is_open(self, number: int) -> bool:
+        return bool(self._file.lacking[self._batches[number]].any())
+
+    def places(self, number: int) -> np.ndarray:
+        """The places of the items to ask of a batch."""
+        places_n = self._batches[number]
+        gaps_n = self._file.lacking[places_n]
+        return places_n[gaps_n] if self._file.had_faults(places_n[gaps_n]) else places_n
+
+    def release(self, number: int) -> None:
+        """Give back a batch that was answered."""
+        self._mine.discard(number)
+        self._file.release(number)
+
+    def is_done(self) -> bool:
+        """Whether all items have an answer."""
+        self._file.refresh()
+        return not self._file.lacking.any()

@@ -1,0 +1,1 @@
+"""The controlled study: which method teaches these students best, and when."""
