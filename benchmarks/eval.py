@@ -121,7 +121,8 @@ def _peer(arguments: argparse.Namespace, checkpoint: Path, tasks: Path, report: 
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tasks / "cache")}
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
         if done.returncode:
-            return {"not_measured": f"lmms-eval failed: {done.stderr.strip().splitlines()[-1]}"}
+            errors = [line for line in done.stderr.splitlines() if "Error" in line] or done.stderr.splitlines()
+            return {"not_measured": f"lmms-eval failed: {errors[-1] if errors else done.returncode}"}
         said = json.loads(done.stdout.strip().splitlines()[-1])
         name = "one at a time" if batch == 1 else "batches"
         found["rates"][name] = summary([len(said["answers"]) / took for took in said["seconds"]])

@@ -52,7 +52,9 @@ def main() -> None:
         return found
 
     model.generate_until = timed
+    kept = dict(vars(model))
     for _ in range(int(rounds)):
+        vars(model).update(kept)  # an evaluation ends with taking the model apart
         evaluator.simple_evaluate(
             model=model,
             tasks=[task],

@@ -93,7 +93,7 @@ def test_the_example_names_every_key_and_those_that_may_be_left_out(place: Path)
         for name in [key, *(value if isinstance(value, dict) else ())]:
             shown = re.search(rf"^ *{name}:", path.read_text(), re.MULTILINE)
             # What only tables need is told elsewhere.
-            assert shown or (key == "data" and f"| `{name}` |" in DOCS), name
+            assert shown or (key in ("data", "style") and f"| `{name}` |" in DOCS), name
     short = re.sub(
         r"^(prompt|  prefix|  suffix|  split|  greedy|cluster|protocol|mode):.*\n", "", path.read_text(), flags=re.M
     )

@@ -127,7 +127,8 @@ def test_junk_is_the_fault_of_one_request_and_is_not_repeated(kind: str) -> None
     assert isinstance(said[1], AnswerFault)
     expected = f"HTTP {JUNK[kind].status}" if JUNK[kind].status != 200 else "junk: "
     assert said[1].text.startswith(expected)
-    assert len(said[1].text) < 500 and "\n" not in said[1].text
+    assert len(said[1].text) < 500
+    assert "\n" not in said[1].text
     assert len(server.asked) == 3
 
 
@@ -158,7 +159,8 @@ def test_what_passes_is_tried_again(bad: Reply) -> None:
 def test_attempts_are_bounded_and_the_reason_is_kept() -> None:
     with serving(lambda body: error(500, "out of luck")) as server:
         (said,) = opened(server).generate([Request("q")], 4)
-    assert isinstance(said, AnswerFault) and said.text == "HTTP 500: out of luck"
+    assert isinstance(said, AnswerFault)
+    assert said.text == "HTTP 500: out of luck"
     assert len(server.asked) == openai_http.ATTEMPTS
 
 
@@ -182,7 +184,8 @@ def test_retry_after_is_obeyed_and_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_both_forms_of_retry_after_are_read(header: str, low: float, high: float) -> None:
     seconds = openai_http._retry_after(header)
-    assert seconds is not None and low <= seconds <= high
+    assert seconds is not None
+    assert low <= seconds <= high
 
 
 @pytest.mark.parametrize("header", [None, "", "soon", "nan", "Wed, 99 Oct"])
@@ -270,7 +273,8 @@ def test_the_key_does_not_follow_a_redirect(monkeypatch: pytest.MonkeyPatch) -> 
         moved = Reply(b"", 307, {"Location": f"{elsewhere.url}/chat/completions"})
         with serving(lambda body: moved) as server:
             (said,) = opened(server).generate([Request("q")], 4)
-    assert isinstance(said, AnswerFault) and "redirect" in said.text
+    assert isinstance(said, AnswerFault)
+    assert "redirect" in said.text
     assert elsewhere.headers == []
 
 

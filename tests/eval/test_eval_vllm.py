@@ -95,7 +95,8 @@ def test_questions_go_to_the_engine_greedily_with_their_pictures(stand_in: None,
     first = plain["messages"][0][0]["content"]
     assert [part["type"] for part in first] == ["image_pil", "text"]
     assert first[0]["image_pil"] is image
-    assert begun["goes on"] and begun["messages"][0][-1] == {"role": "assistant", "content": "Answer:"}
+    assert begun["goes on"]
+    assert begun["messages"][0][-1] == {"role": "assistant", "content": "Answer:"}
 
 
 def test_a_checkpoint_is_known_by_its_content(stand_in: None, tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_what_it_cannot_do_is_told(stand_in: None, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
 def test_without_vllm_the_message_says_how_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="vLLM does not import .*pip install vllm"):
+    with pytest.raises(UserError, match=r"vLLM does not import .*pip install vllm"):
         open_model(f"vllm:{tmp_path}")
 
 

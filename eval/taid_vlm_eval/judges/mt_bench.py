@@ -26,7 +26,7 @@ def _questions(item: Item, answer: str) -> list[str]:
     asked, said = [item.question, *map(str, item.facts.get("turns", ()))], _answers(answer)
     references = [str(one) for one in item.facts.get("reference", ())]
     prompts, conversation = [], ""
-    for turn, (question, one) in enumerate(zip(asked, said)):
+    for turn, (question, one) in enumerate(zip(asked, said, strict=False)):
         reference = references[turn] if turn < len(references) else ""
         which = _WHICH[turn] if turn < len(_WHICH) else "last"
         head = _WORDING.format(which=which, reference=_REFERENCE if reference else "")

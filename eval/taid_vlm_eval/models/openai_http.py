@@ -71,7 +71,7 @@ def _watched(kind: type[http.client.HTTPConnection], watch: _Watch, host: str, *
     connect = connection.connect
 
     def connect_and_hold() -> None:
-        whole, connection.timeout = connection.timeout, min(connection.timeout, CONNECT_SECONDS)
+        whole, connection.timeout = connection.timeout, min(connection.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
         connect()
         connection.sock.settimeout(whole)
         watch.hold(connection.sock)
