@@ -169,10 +169,15 @@ def print_report(report: dict[str, Any]) -> None:
         print(f"| lmms-eval | not measured: {peer['not_measured']} | | | | |")
     else:
         _print_rows(f"lmms-eval {peer['versions']['lmms-eval']}", peer, first)
-    print("\n| greedy answers that differ from one at a time | " + " | ".join(list(WAYS)[1:]) + " |\n|---|---|---|---|")
-    for dtype, flips in report["flips"].items():
-        cells = [f"{flips['changed'][way]} of {flips['of']}" for way in list(WAYS)[1:]]
-        print(f"| {dtype} | " + " | ".join(cells) + " |")
+    if report["flips"]:
+        print(
+            "\n| greedy answers that differ from one at a time | "
+            + " | ".join(list(WAYS)[1:])
+            + " |\n|---|---|---|---|"
+        )
+        for dtype, flips in report["flips"].items():
+            cells = [f"{flips['changed'][way]} of {flips['of']}" for way in list(WAYS)[1:]]
+            print(f"| {dtype} | " + " | ".join(cells) + " |")
     for name, model in report["models"].items():
         ratio = model["rates"]["batches, pictures reused"]["median"] / model["rates"][FIRST]["median"]
         verdict = "met" if ratio >= TARGET else "missed"

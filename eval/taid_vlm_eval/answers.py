@@ -8,24 +8,27 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 FORMAT = 1
 SERVER = "server"
 _BLOCK, _SHORT = 1 << 16, 1 << 10
 
 
-class Answer(TypedDict):
+class _Answer(TypedDict):
+    id: str
+    answer: str
+    error: str | None
+
+
+class Answer(_Answer, total=False):
     """``answer`` is "" where ``error`` says why there is none.
 
     ``kind`` is there for errors that may be gone another time, and says what they are of: ``server``. Such an item is asked
     again when the run is started again.
     """
 
-    id: str
-    answer: str
-    error: str | None
-    kind: NotRequired[str]
+    kind: str
 
 
 def is_final(answer: Answer) -> bool:

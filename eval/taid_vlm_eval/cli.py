@@ -11,10 +11,11 @@ from pathlib import Path
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.paths import resolve
-from taid_vlm_eval.answering import Progress
+from taid_vlm_eval.answering import WORKERS, Progress
 from taid_vlm_eval.judges import open_judge
 from taid_vlm_eval.models import ADAPTERS, OpenOptions, open_model, split_prefix
 from taid_vlm_eval.protocols import DEFAULT, PROTOCOLS, load_protocol, require_choice
+from taid_vlm_eval.processes import device_of, helpers
 from taid_vlm_eval.result import Result
 from taid_vlm_eval.runner import cannot_run, check_call, evaluate
 from taid_vlm_eval.suites import SUITES, suite_tasks
@@ -45,6 +46,9 @@ def run(
     timeout: float = 120.0,
     key_variable: str = "OPENAI_API_KEY",
     judge_key_variable: str = "OPENAI_API_KEY",
+    workers: int = WORKERS,
+    processes: int = 1,
+    helps: bool = False,
 ) -> list[Result]:
     """What the command does, for other commands to call: open, evaluate, print to standard output.
 
@@ -59,16 +63,19 @@ def run(
         teacher: the model from which tasks that ask for one measure the divergence.
         judge: see :func:`taid_vlm_eval.judges.open_judge`.
         timeout, key_variable, judge_key_variable: of servers, see :class:`taid_vlm_eval.models.OpenOptions`.
+        processes: on this machine, each with its own copy of the model; several GPUs are dealt out among them.
+        helps: only answer what no other process has taken; print, score and write nothing.
         others: see :func:`taid_vlm_eval.models.open_model` and :func:`taid_vlm_eval.runner.evaluate`.
 
     Raises:
         UserError: see those two; at the end, when tasks were not run.
     """
+    settings = {**locals(), "processes": 1}
     tasks, not_run = [*tasks], dict[str, str]()
     if suite is not None:
         tasks, not_run = _with_suite(tasks, suite, tasks_folders)
     # Loading a model takes long; a misspelt task or missing data should be told before.
-    task_files = check_call(tasks, limit=limit, batch_size=batch_size, tasks_folders=tasks_folders)
+    task_files = check_call(tasks, limit=limit, batch_size=batch_size, workers=workers, tasks_folders=tasks_folders)
     require_choice(protocol, family)
     require_letters(letters, [one.task for one in task_files])
     require_teacher(teacher is not None, [one.task for one in task_files])
@@ -79,7 +86,7 @@ def run(
     opened = open_model(
         model,
         adapter,
-        device=device,
+        device=device if processes == 1 else device_of(device, 0),
         dtype=dtype,
         trust_remote_code=trust_remote_code,
         timeout=timeout,
@@ -95,7 +102,7 @@ def run(
     from taid_vlm_eval.protocols.averages import averages
     from taid_vlm_eval.table import print_table
 
-    with _progress_bar() as progress:
+    with helpers(settings, processes) as beside, _progress_bar() as progress:
         results = evaluate(
             opened,
             task_files,
@@ -104,6 +111,9 @@ def run(
             seed=seed,
             batch_size=batch_size,
             progress=progress,
+            watch=lambda standing: beside.check(),
+            workers=workers,
+            finish=not helps,
             say=lambda text: print(text, file=sys.stderr),
             not_run=not_run,
             protocol=protocol,
@@ -112,6 +122,8 @@ def run(
             teacher=from_teacher,
             judge=asked_judge,
         )
+    if helps:
+        return results
     if not results and not_run:
         raise UserError("; ".join(not_run.values()))
     if as_json:
@@ -206,6 +218,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, help="at most this many items of each task")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of items and the error bars (0)")
     parser.add_argument("--batch-size", type=int, default=32, help="items asked at a time (32)")
+    parser.add_argument("--workers", type=int, default=WORKERS, help=f"threads that prepare batches ahead ({WORKERS})")
+    parser.add_argument("--processes", type=int, default=1, help="processes that share the work, each with its model (1)")
     parser.add_argument("--output", help="folder for answers and results (evaluation/<model>)")
     parser.add_argument("--tasks-folder", action="append", default=[], help="one more folder of tasks; may be repeated")
     parser.add_argument("--adapter", help=f"how to load the model: {', '.join(ADAPTERS)} (found out)")
@@ -247,6 +261,8 @@ def _run_command(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
         seed=arguments.seed,
         batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        processes=arguments.processes,
         tasks_folders=arguments.tasks_folder,
         adapter=arguments.adapter,
         device=arguments.device,

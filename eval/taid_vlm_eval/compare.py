@@ -63,8 +63,8 @@ class Pair:
     first: str
     second: str
     differences: list[Difference]
-    items: list[Item]
-    scored: tuple[list[Scored], list[Scored]]
+    items: Sequence[Item]
+    scored: tuple[Sequence[Scored], Sequence[Scored]]
     notes: list[str]
 
 
@@ -194,7 +194,7 @@ def _require_equal(task: str, path: Path, state: Mapping[str, Any], other_path: 
             )
 
 
-def _items(task_file: TaskFile, state: Mapping[str, Any], folder: Path) -> tuple[TaskFile, list[Item]]:
+def _items(task_file: TaskFile, state: Mapping[str, Any], folder: Path) -> tuple[TaskFile, Sequence[Item]]:
     """The task as the results have it, with its items."""
     task_file = with_data(task_file, _style(state).get("protocol") or DEFAULT)
     stated = {key: state[key] for key in ("scorer", "mode", "metric", "cluster")}
@@ -208,7 +208,7 @@ def _items(task_file: TaskFile, state: Mapping[str, Any], folder: Path) -> tuple
     return task_file, items
 
 
-def _scored(task_file: TaskFile, items: Sequence[Item], folder: Path, state: Mapping[str, Any]) -> list[Scored]:
+def _scored(task_file: TaskFile, items: Sequence[Item], folder: Path, state: Mapping[str, Any]) -> Sequence[Scored]:
     path = folder / f"{task_file.task.name}{ANSWERS}"
     header, answers, _ = read_answers(path)
     if header is None or any(header.get(key) != state[key] for key in ("model", "data_fingerprint", "prompt")):

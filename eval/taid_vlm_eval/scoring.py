@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from taid_vlm_eval.answers import Answer
 from taid_vlm_eval.data.item import Item
+from taid_vlm_eval.data.spool import Spool
 from taid_vlm_eval.judges.judgements import HOWS, UNPARSED, Judgements, by_rule
 from taid_vlm_eval.metrics import METRICS, SCORERS, Scored, Scorer
 from taid_vlm_eval.metrics.aggregate import Metric
@@ -16,7 +17,7 @@ __all__ = ["majority_score", "parse_rate", "score_items", "spoken"]
 
 def score_items(
     task: Task, items: Sequence[Item], answers: Mapping[str, Answer], judgements: Judgements | None = None
-) -> tuple[list[Scored], dict[str, int]]:
+) -> tuple[Sequence[Scored], dict[str, int]]:
     """Score the answers, one per item, in the order of the items; an item that could not be asked is wrong.
 
     Args:
@@ -26,7 +27,7 @@ def score_items(
         The scored items, and how answers were read, counted.
     """
     readings = dict.fromkeys(_readings(task, judgements), 0)
-    scored = []
+    scored: Spool[Scored] = Spool()
     for item in items:
         text, score = by_rule(task, item, answers[item.id])
         grades: list[float | None] = []
@@ -63,7 +64,7 @@ def majority_score(
     """
     counts = Counter(item.answer if isinstance(item.answer, str) else item.answer[0] for item in items)
     guess = min(counts, key=lambda text: (-counts[text], text))
-    scored = []
+    scored: Spool[Scored] = Spool()
     for item in items:
         score = scorer.apply(guess, item.answer, item.facts, mode)
         scored.append(Scored(item.id, item.cluster, guess, item.answer, score.value, score.reading, item.facts))

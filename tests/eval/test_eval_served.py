@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import open_model
+from taid_vlm_eval import evaluate, open_model
 from taid_vlm_eval.models import openai_http
 from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.openai import ServedModel, open_served, parse_address
 from taid_vlm_eval.models.openai_http import Endpoint, ServerError
 from taid_vlm_eval.models.protocol import Request
+from tests.eval.fakes import small_task
 from tests.eval.servers import MODEL, Reply, Server, answer, error, free_port, images_of, serving, text_of
 
 KEY = "sk-test-0123456789abcdef"
@@ -402,3 +403,22 @@ def test_prefix_and_adapter_may_not_disagree(tmp_path: Path) -> None:
         assert open_model(f"{MODEL}@{server.url}", "openai").describe()["adapter"] == "openai"
     with pytest.raises(UserError, match="timeout is 0, expected more"):
         open_model(server.address, timeout=0)
+
+
+def test_what_a_server_failed_is_counted_and_asked_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    task, healthy = small_task(tmp_path, 4), False
+    bad = {"?": JUNK["html"], "??": error(400, "no")}  # two of four questions are "?"
+
+    def rule(body: dict[str, Any]) -> str | Reply:
+        colour = "red" if images_of(body)[0].getpixel((0, 0)) == (255, 0, 0) else "blue"
+        return colour if healthy else bad.get(text_of(body), colour)
+
+    with serving(rule) as server:
+        (result,) = evaluate(opened(server), [task], output_dir=tmp_path / "out")
+        assert (result.n, result.errors, result.value) == (4, 3, 0.25)
+        assert any("junk: not JSON" in one["error"] for one in result.first_errors)
+        assert result.model["url"] == server.url
+        healthy = True
+        (result,) = evaluate(opened(server), [task], output_dir=tmp_path / "out")
+        assert (result.errors, result.value) == (0, 1.0)
+    assert len(server.asked) == 4 + 3

@@ -96,3 +96,18 @@ def test_a_question_about_a_picture_is_answered_as_by_the_model_itself(
     out = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     assert answer == processor.decode(out, skip_special_tokens=True)
     assert answer
+
+
+@pytest.mark.slow
+def test_the_evaluation_asks_the_server_and_the_model_itself_alike(
+    server: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taid_vlm_eval import open_model
+    from taid_vlm_eval.models.protocol import Request
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    colours = [(220, 30, 30), (20, 30, 220)]
+    asked = [Request("what colour?", [Image.new("RGB", (32, 32), colour)]) for colour in colours]
+    served = open_model(f"openai:{folder}@{server}/v1", timeout=WAIT_SECONDS)
+    said = [answer for request in asked for answer in served.generate([request], 8)]
+    assert said == [answer for request in asked for answer in open_model(folder, device="cpu").generate([request], 8)]

@@ -1,7 +1,7 @@
 """Why a model gave no answer to one item."""
 
 
-class AnswerFault(Exception):
+class AnswerFault(Exception):  # noqa: N818 (no error of the program)
     """What ``generate`` may return in the place of one answer, when asking again later may help.
 
     A server that timed out, refused, or sent junk; the other items of the batch keep their answers. The item is recorded

@@ -31,6 +31,16 @@ class AnswerRows(Protocol):
         """The model's own."""
         ...
 
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja text that conversations are rendered with; None where the model has none."""
+        ...
+
+    @property
+    def longest(self) -> int | None:
+        """How many tokens the model reads at most; None for any number."""
+        ...
+
     def answer_rows(self, requests: Sequence[Request], answers: Sequence[Sequence[int]]) -> list[Tensor]:
         """For each request the logits ``[n, V]`` that predict the n tokens of its answer, as the model computes them.
 
@@ -83,7 +93,7 @@ def continuation_ids(tokenizer: Any, request: Request, text: str) -> list[int]:
 
 def plain_ids(tokenizer: Any, request: Request) -> list[int]:
     """Tokens of a plain prompt, with what the tokenizer puts before a text. Of an empty one, the token that opens or ends texts."""
-    ids = list(tokenizer.encode(_cut_white_space(request.prompt)[0]))
+    ids = list(request.ids or tokenizer.encode(_cut_white_space(request.prompt)[0]))
     opening = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     return ids or [opening]
 

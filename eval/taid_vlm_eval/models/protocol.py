@@ -26,7 +26,9 @@ class Request:
             then ``prompt``, which is the texts of the layout put together where there is one.
         answer_start: what the answer begins with; the model goes on from there, and its answer is what follows.
         texts: what else the way of asking needs (:mod:`taid_vlm_eval.ways`): options to weigh, later turns, an answer to measure.
-        plain: the prompt stands as it is, outside any chat template, and is text to go on from; for likelihoods only.
+        plain: the prompt stands as it is, outside any chat template, and is text to go on from; for checkpoints that run here.
+        ids: tokens of a plain prompt, in the place of its text.
+        stops: the answer ends before the first of these texts.
     """
 
     prompt: str
@@ -38,6 +40,8 @@ class Request:
     answer_start: str = ""
     texts: tuple[str, ...] = ()
     plain: bool = False
+    ids: tuple[int, ...] = ()
+    stops: tuple[str, ...] = ()
 
     def parts(self) -> tuple[str | int, ...]:
         """Texts and places in ``images``, in the order that the model reads them."""

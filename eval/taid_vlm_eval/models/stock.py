@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import local
 from typing import Any
@@ -16,10 +16,11 @@ from taid_vlm.common.errors import UserError
 from taid_vlm_eval.models import features
 from taid_vlm_eval.models.assembling import Assembled, Assembler, padded, whole
 from taid_vlm_eval.models.conversation import as_text, without_template
-from taid_vlm_eval.models.likelihood import log_likelihoods, stock_rows
+from taid_vlm_eval.models.likelihood import log_likelihoods, plain_ids, stock_rows
 from taid_vlm_eval.models.pictures import CACHE_BYTES, PictureCache
 from taid_vlm_eval.models.protocol import Likelihood, Request
 from taid_vlm_eval.models.shared_prefix import Batch, Sharing, continue_whole
+from taid_vlm_eval.models.stopping import as_said, stopping
 from taid_vlm_eval.models.tiles import TokenCounts, tiles_setting
 
 # What processors raise that want pictures and text in another form than the one that most of them share.
@@ -107,6 +108,12 @@ class StockModel:
         processor, tokenizer = self._of_this_thread()
         if processor is None:
             return [Part(list(range(len(requests))), list(requests), self._read_text(tokenizer, requests))]
+        if plain := [row for row, request in enumerate(requests) if request.plain]:
+            rest = [row for row, request in enumerate(requests) if not request.plain]
+            group = [requests[row] for row in plain]
+            others = self.prepare([requests[row] for row in rest]) if rest else []
+            moved = [replace(part, rows=[rest[row] for row in part.rows]) for part in others]
+            return [Part(plain, group, self._read_text(tokenizer, group)), *moved]
         parts = []
         left = list(range(len(requests)))
         if not self.not_reused:
@@ -126,9 +133,9 @@ class StockModel:
         answers: dict[int, str] = {}
         for part in prepared:
             for several in self._encoded(part):
-                new_BT = self._continue(several.inputs, max_new_tokens)
+                new_BT = self._continue(several, max_new_tokens)
                 texts = self._tokenizer.batch_decode(new_BT, skip_special_tokens=True)
-                answers.update(zip(several.rows, (text.strip() for text in texts), strict=True))
+                answers.update(zip(several.rows, map(as_said, several.requests, texts), strict=True))
         return [answers[row] for row in range(len(answers))]
 
     def picture_tokens(self, width: int, height: int, max_tiles: int | None) -> int:
@@ -160,6 +167,16 @@ class StockModel:
         """See :class:`AnswerRows`."""
         return self._tokenizer
 
+    @property
+    def chat_template(self) -> str | None:
+        """See :class:`AnswerRows`."""
+        return (self._processor or self._tokenizer).chat_template  # type: ignore[no-any-return]
+
+    @property
+    def longest(self) -> int | None:
+        """See :class:`AnswerRows`."""
+        return getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+
     def answer_rows(self, requests: Sequence[Request], answers: Sequence[Sequence[int]]) -> list[Tensor]:
         """See :meth:`AnswerRows.answer_rows`."""
         return stock_rows(self._model, self._tokenizer, self.inputs_of, requests, answers)
@@ -170,13 +187,14 @@ class StockModel:
         """See :meth:`Scoring.log_likelihoods`."""
         return log_likelihoods(self, requests, continuations)
 
-    def _continue(self, inputs: Any, max_new_tokens: int) -> Tensor:
+    def _continue(self, part: Part, max_new_tokens: int) -> Tensor:
         """Greedy continuations ``[B, new]``."""
+        inputs, ending = part.inputs, stopping(self._tokenizer, part.requests)
         if isinstance(inputs, Assembled):
             continue_ = self._sharing.continue_shared if self._reuse else continue_whole
-            return continue_(self._model, self._batch(inputs), max_new_tokens)
+            return continue_(self._model, replace(self._batch(inputs), arguments=ending), max_new_tokens)
         moved = {key: features.to_model(value, self._model) for key, value in inputs.items()}
-        output_BT = self._model.generate(**moved, max_new_tokens=max_new_tokens)
+        output_BT = self._model.generate(**moved, **ending, max_new_tokens=max_new_tokens)
         return output_BT[:, inputs["input_ids"].shape[1] :]
 
     def _batch(self, rows: Assembled) -> Batch:
@@ -214,6 +232,9 @@ class StockModel:
         for request in requests:
             if request.images:
                 raise self._sees_nothing()
+            if request.plain:
+                ids.append(plain_ids(tokenizer, request))
+                continue
             if not tokenizer.chat_template:
                 ids.append(tokenizer(without_template(request))["input_ids"])
                 continue

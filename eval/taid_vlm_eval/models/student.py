@@ -16,16 +16,25 @@ from torch import Tensor
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.models.conversation import images_as_read, with_parts
 from taid_vlm_eval.models.identity import folder_fingerprint
-from taid_vlm_eval.models.likelihood import at_the_left, log_likelihoods, plain_prompts, rows_before, rows_of_model
+from taid_vlm_eval.models.likelihood import (
+    at_the_left,
+    log_likelihoods,
+    plain_ids,
+    plain_prompts,
+    rows_before,
+    rows_of_model,
+)
 from taid_vlm_eval.models.pictures import CACHE_BYTES, Picture, PictureCache
 from taid_vlm_eval.models.protocol import Likelihood, Request
 from taid_vlm_eval.models.shared_prefix import Batch, Sharing, continue_whole, left_padded
+from taid_vlm_eval.models.stopping import as_said, stopping
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Tokens of a batch, and the pictures of each row."""
+    """A batch, its tokens, and the pictures of each row."""
 
+    requests: Sequence[Request]
     ids: list[list[int]]
     pictures: list[tuple[Picture, ...]]
 
@@ -76,6 +85,10 @@ class StudentModel:
         pictures: list[tuple[Picture, ...]] = []
         known: dict[Any, Picture] = {}  # of this batch, by identity, for pictures without a key
         for request in requests:
+            if request.plain:
+                ids.append(plain_ids(self.tokenizer, request))
+                pictures.append(())
+                continue
             processor = self._processor(request.max_tiles)
             order = images_as_read(request)
             sizes = [request.images[place].size for place in order]
@@ -86,7 +99,7 @@ class StudentModel:
                 row += processor.tokenizer.encode(request.answer_start, add_special_tokens=False)
             ids.append(row)
             pictures.append(tuple(self._picture(processor, request, place, known) for place in order))
-        return Rendered(ids, pictures)
+        return Rendered(requests, ids, pictures)
 
     @torch.no_grad()
     def answer(self, prepared: Rendered, max_new_tokens: int) -> list[str]:
@@ -102,11 +115,17 @@ class StudentModel:
             yield self._embedded(ids, [one for row in rows for one in prepared.pictures[row]])
 
         end = processor.end_of_turn_id  # some families end a text, not a turn, with the tokenizer's EOS
-        ending = {**GREEDY, "eos_token_id": end, "pad_token_id": end}
+        ending = {
+            **GREEDY,
+            **stopping(processor.tokenizer, prepared.requests),
+            "eos_token_id": end,
+            "pad_token_id": end,
+        }
         batch = Batch(prepared.ids, prepared.pictures, read, processor.image_token_id, end, ending)
         continue_ = self._sharing.continue_shared if self._reuse else continue_whole
         new_BT = continue_(self._student.student.language_model, batch, max_new_tokens)
-        return [text.strip() for text in processor.tokenizer.batch_decode(new_BT, skip_special_tokens=True)]
+        texts = processor.tokenizer.batch_decode(new_BT, skip_special_tokens=True)
+        return list(map(as_said, prepared.requests, texts))
 
     def picture_tokens(self, width: int, height: int, max_tiles: int | None) -> int:
         """See :meth:`Measuring.picture_tokens`."""
@@ -132,11 +151,20 @@ class StudentModel:
         """See :class:`AnswerRows`."""
         return self._student.processor.tokenizer
 
+    @property
+    def chat_template(self) -> str | None:
+        """See :class:`AnswerRows`."""
+        return self._student.processor.template  # type: ignore[no-any-return]
+
+    @property
+    def longest(self) -> int | None:
+        """See :class:`AnswerRows`."""
+        return getattr(self._student.student.language_model.config, "max_position_embeddings", None)
+
     @torch.no_grad()
     def answer_rows(self, requests: Sequence[Request], answers: Sequence[Sequence[int]]) -> list[Tensor]:
         """See :meth:`AnswerRows.answer_rows`."""
         language_model = self._student.student.language_model
-        longest = getattr(language_model.config, "max_position_embeddings", None)
         in_template = self.prepare([request for request in requests if not request.plain])
         self._encode_all(in_template)
         rendered = zip(in_template.ids, in_template.pictures, strict=True)
@@ -145,7 +173,7 @@ class StudentModel:
         for request, answer in zip(requests, answers, strict=True):
             none: tuple[Picture, ...] = ()
             ids, shown = (
-                (plain_prompts(self.tokenizer, [request], [answer], longest)[0], none)
+                (plain_prompts(self.tokenizer, [request], [answer], self.longest)[0], none)
                 if request.plain
                 else next(rendered)
             )

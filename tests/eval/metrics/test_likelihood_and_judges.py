@@ -32,7 +32,7 @@ def test_a_norm_needs_texts() -> None:
 @pytest.mark.parametrize(
     ("reply", "grade"),
     [("0.5", 0.5), ("1.0", 1.0), ("1", 1.0), ("0", 0.0), (" 0.8\n", 0.8), ("| 0.7 |", 0.7), ("Correctness: 0.3", 0.3),
-     ("2.0", None), ("10", None), ("0.5.1", None), ("", None), ("none", None), ("1.5", None)],
+     ("2.0", None), ("10", None), ("0.5.1", None), ("", None), ("none", None), ("1.5", None), ("1 of 2 parts, so 0.5", None), ("0.5 or rather 0.5", 0.5)],
 )  # fmt: skip
 def test_grades_of_mm_vet(reply: str, grade: float | None) -> None:
     assert mm_vet_grade(reply) == grade
