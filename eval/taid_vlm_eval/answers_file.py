@@ -117,7 +117,9 @@ class AnswersFile(Mapping[str, Answer]):
             raise UserError(f"{self.path} was cut short by something else; start the same command again")
         for start, end, row in scan(self._handle, self._end) if size > self._end else ():
             if (answer := as_answer(row)) is None:
-                raise UserError(f"{self.path} was changed by something else at byte {start}; start the same command again")
+                raise UserError(
+                    f"{self.path} was changed by something else at byte {start}; start the same command again"
+                )
             self._note(answer, start, end)
 
     def append(self, answers: Iterable[Answer]) -> None:

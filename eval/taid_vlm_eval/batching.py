@@ -10,7 +10,9 @@ from taid_vlm_eval.models.protocol import Measuring, Model
 from taid_vlm_eval.task import Task
 from taid_vlm_eval.ways import earlier_turns
 
-_LIKE = 64  # characters: prompts that differ by less count as equally long where that keeps questions on a picture together
+_LIKE = (
+    64  # characters: prompts that differ by less count as equally long where that keeps questions on a picture together
+)
 
 
 class Batches(Sequence[np.ndarray]):
@@ -41,7 +43,9 @@ def make_batches(items: Sequence[Item], task: Task, model: Model, batch_size: in
     table = ItemTable.of(items)
     lengths_N = np.fromiter((_length(item, task) for item in table), dtype=np.int32, count=len(table))
     counts_N = np.diff(table.pictures.starts)
-    tokens_N = _picture_tokens(table, task, model) if isinstance(model, Measuring) else np.zeros(len(table), dtype=np.int64)
+    tokens_N = (
+        _picture_tokens(table, task, model) if isinstance(model, Measuring) else np.zeros(len(table), dtype=np.int64)
+    )
     keys = (
         np.arange(len(table)),
         -lengths_N,

@@ -4,9 +4,8 @@ Differences are taken draw by draw of one bootstrap: both models are drawn on th
 for both cancels out, and the interval is that of pairs.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +13,43 @@ import numpy as np
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.paths import resolve
-from taid_vlm_eval.answers import read_answers
-from taid_vlm_eval.data import Item, fingerprint, load_items
-from taid_vlm_eval.judges import kept_judgements
+from taid_vlm_eval.compare_categories import MEANS, Categories, categories, category_means
+from taid_vlm_eval.compare_read import (
+    Evaluation,
+    common_tasks,
+    items_of,
+    moved,
+    read_evaluation,
+    require_alike,
+    scored_again,
+    unlike,
+)
+from taid_vlm_eval.data import Item
 from taid_vlm_eval.metrics import METRICS, Estimate, Scored, wilson_interval
 from taid_vlm_eval.metrics.aggregate import TAILS
-from taid_vlm_eval.protocols import DEFAULT, with_data
-from taid_vlm_eval.result import Result
-from taid_vlm_eval.scoring import score_items
-from taid_vlm_eval.task import TaskFile, load_task
+from taid_vlm_eval.metrics.divergence import SUMS
+from taid_vlm_eval.task import load_task
 
-ANSWERS, RESULT = ".answers.jsonl", ".result.json"
-# What must be equal for two figures to be comparable, and what a reader should know when it is not.
-MUST_AGREE = ("data_fingerprint", "scorer", "mode", "metric", "cluster")
-TOLD = ("prompt", "generation", "protocol")
+LOWER_IS_BETTER = {"divergence": {"divergence", *SUMS} - {"agreement"}}  # by metric; of all others, more is better
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``first`` minus ``second`` with its 95 % interval, of one figure with values from 0 to ``top``."""
+    """``first`` minus ``second`` with its 95 % interval, of one figure with values from 0 to ``top``.
+
+    ``first_interval`` and ``second_interval`` are the 95 % intervals of the two values, each on its own.
+    """
 
     figure: str
     first: float
+    first_interval: tuple[float, float]
     second: float
+    second_interval: tuple[float, float]
     difference: float
     low: float
     high: float
     top: float
+    lower_is_better: bool = False
 
     @property
     def clear(self) -> bool:
@@ -53,8 +62,11 @@ class Pair:
     """Two evaluations of one task.
 
     Attributes:
-        differences: the task's figure first, then its named ones (parts, categories).
+        first, second: their folders; ``labels`` are the ends of these that tell all folders of the call apart.
+        models: what the two models say of themselves.
+        differences: the task's figure first, then its named ones (parts, categories), then the means of further categories.
         items, scored: what the two scored, in one order; ``scored[0]`` is of ``first``.
+        groups: the category of each item, for each fact that sorts them.
         notes: what differs in how the two were asked.
     """
 
@@ -62,9 +74,12 @@ class Pair:
     metric: str
     first: str
     second: str
+    labels: tuple[str, str]
+    models: tuple[Mapping[str, Any], Mapping[str, Any]]
     differences: list[Difference]
     items: Sequence[Item]
     scored: tuple[Sequence[Scored], Sequence[Scored]]
+    groups: Categories
     notes: list[str]
 
 
@@ -86,33 +101,51 @@ def compare(
     paths = [Path(resolve(str(folder))) for folder in folders]
     if len(paths) < 2 or len(set(paths)) < len(paths):
         raise UserError(f"found {len(set(paths))} folders to compare, expected two or more, each once")
+    labels = distinct_ends(paths)
     pairs = []
-    for name in _common_tasks(paths, tasks):
-        states = [_state(path, name) for path in paths]
-        for path, state in zip(paths[1:], states[1:], strict=True):
-            _require_equal(name, paths[0], states[0], path, state)
-        task_file, items = _items(load_task(name, tasks_folders), states[0], paths[0])
-        ready = [_scored(task_file, items, path, state) for path, state in zip(paths, states, strict=True)]
-        metric, seed = METRICS.get(task_file.task.metric), states[0]["seed"]
-        estimates = [metric(scored, seed) for scored in ready]
-        for place in range(1, len(paths)):
-            pairs.append(
-                Pair(
-                    task=name,
-                    metric=task_file.task.metric,
-                    first=str(paths[0]),
-                    second=str(paths[place]),
-                    differences=differences(task_file.task.metric, estimates[0], estimates[place]),
-                    items=items,
-                    scored=(ready[0], ready[place]),
-                    notes=[
-                        *_notes(states[0], states[place]),
-                        *_moved(paths[0], states[0], estimates[0]),
-                        *_moved(paths[place], states[place], estimates[place]),
-                    ],
-                )
-            )
+    for task in common_tasks(paths, tasks):
+        evaluations = [read_evaluation(path, task) for path in paths]
+        for one in evaluations[1:]:
+            require_alike(task, evaluations[0], one)
+        pairs += _pairs(task, evaluations, labels, tasks_folders)
     return pairs
+
+
+def _pairs(
+    task: str, evaluations: Sequence[Evaluation], labels: Sequence[str], tasks_folders: Sequence[str | Path]
+) -> list[Pair]:
+    task_file, items = items_of(load_task(task, tasks_folders), evaluations[0])
+    metric, seed = task_file.task.metric, evaluations[0].state["seed"]
+    scored = [scored_again(task_file, items, one) for one in evaluations]
+    groups = categories(scored[0])
+    estimates = [estimate_all(metric, one, groups, seed) for one in scored]
+    told = [moved(one, estimate) for one, estimate in zip(evaluations, estimates, strict=True)]
+    return [
+        Pair(
+            task=task,
+            metric=metric,
+            first=str(evaluations[0].folder),
+            second=str(evaluations[place].folder),
+            labels=(labels[0], labels[place]),
+            models=(evaluations[0].state["model"], evaluations[place].state["model"]),
+            differences=differences(metric, estimates[0], estimates[place]),
+            items=items,
+            scored=(scored[0], scored[place]),
+            groups=groups,
+            notes=[*unlike(evaluations[0], evaluations[place]), *told[0], *told[place]],
+        )
+        for place in range(1, len(evaluations))
+    ]
+
+
+def estimate_all(metric: str, scored: Sequence[Scored], groups: Categories, seed: int) -> Estimate:
+    """The metric's figures, and where it is a mean of the items' values, that of each category it does not look at itself."""
+    estimate = METRICS.get(metric)(scored, seed)
+    if metric not in MEANS:
+        return estimate
+    heads = {name.split("/")[0] for name in estimate.named if "/" in name}
+    further = {key: names for key, names in groups.items() if key not in heads}
+    return replace(estimate, named={**estimate.named, **category_means(scored, further, seed)})
 
 
 def differences(metric: str, first: Estimate, second: Estimate) -> list[Difference]:
@@ -122,10 +155,11 @@ def differences(metric: str, first: Estimate, second: Estimate) -> list[Differen
         ValueError: an estimate keeps no draws.
     """
     named = [(name, first.named[name], second.named[name]) for name in first.named if name in second.named]
-    return [_difference(name, one, other) for name, one, other in [(metric, first, second), *named]]
+    lower = LOWER_IS_BETTER.get(metric, ())
+    return [_difference(name, one, other, name in lower) for name, one, other in [(metric, first, second), *named]]
 
 
-def _difference(name: str, first: Estimate, second: Estimate) -> Difference:
+def _difference(name: str, first: Estimate, second: Estimate, lower_is_better: bool) -> Difference:
     if first.draws is None or second.draws is None:
         raise ValueError(f"the metric of {name!r} keeps no draws of its bootstrap, so no pairs can be made")
     gap = first.value - second.value
@@ -139,103 +173,17 @@ def _difference(name: str, first: Estimate, second: Estimate) -> Difference:
         if share < 1e-9:
             least = -most
         low, high = sorted(bound * first.top * (-1 if gap < 0 else 1) for bound in (least, most))
-    return Difference(name, first.value, second.value, gap, low, high, first.top)
+    intervals = (first.low, first.high), (second.low, second.high)
+    return Difference(
+        name, first.value, intervals[0], second.value, intervals[1], gap, low, high, first.top, lower_is_better
+    )
 
 
-def _common_tasks(paths: Sequence[Path], wanted: Sequence[str]) -> list[str]:
-    found = []
-    for path in paths:
-        names = {file.name.removesuffix(RESULT) for file in path.glob(f"*{RESULT}")}
-        if not names:
-            raise UserError(f"no results in {path}; expected a folder that taid-vlm eval wrote")
-        found.append(names)
-    common = set.intersection(*found)
-    for name in wanted:
-        for path, names in zip(paths, found, strict=True):
-            if name not in names:
-                raise UserError(f"no result of task {name!r} in {path}; it has {', '.join(sorted(names))}")
-    if not common:
-        lists = "; ".join(f"{path}: {', '.join(sorted(names))}" for path, names in zip(paths, found, strict=True))
-        raise UserError(f"the evaluations have no task in common: {lists}")
-    return list(wanted) or sorted(common)
-
-
-def _state(folder: Path, task: str) -> dict[str, Any]:
-    path = folder / f"{task}{RESULT}"
-    try:
-        state = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON; evaluate the task again: {error}") from error
-    lacking = [entry.name for entry in fields(Result) if not isinstance(state, dict) or entry.name not in state]
-    if lacking:
-        raise UserError(
-            f"{path} lacks {', '.join(lacking)}; it was made by another version. Run the same evaluation again: "
-            f"the answers are kept, only the result is made anew"
-        )
-    return state
-
-
-def _require_equal(task: str, path: Path, state: Mapping[str, Any], other_path: Path, other: Mapping[str, Any]) -> None:
-    judges = [{key: one["judge"].get(key) for key in ("name", "model", "prompt")} for one in (state, other)]
-    if judges[0] != judges[1]:
-        raise UserError(
-            f"task {task!r}: the judge is {judges[0]['name']!r} in {path} and {judges[1]['name']!r} in {other_path}; figures of "
-            f"unlike judges cannot be compared, evaluate both alike"
-        )
-    for key in MUST_AGREE:
-        if state[key] != other[key]:
-            limits = ""
-            if key == "data_fingerprint":
-                taken = [f"n {one['n']}, limit {one['limit']}, seed {one['seed']}" for one in (state, other)]
-                limits = f" ({taken[0]} and {taken[1]})"
-            raise UserError(
-                f"task {task!r}: {key} is {state[key]!r} in {path} and {other[key]!r} in {other_path}{limits}; "
-                f"figures of unlike evaluations cannot be compared, evaluate both alike"
-            )
-
-
-def _items(task_file: TaskFile, state: Mapping[str, Any], folder: Path) -> tuple[TaskFile, Sequence[Item]]:
-    """The task as the results have it, with its items."""
-    task_file = with_data(task_file, _style(state).get("protocol") or DEFAULT)
-    stated = {key: state[key] for key in ("scorer", "mode", "metric", "cluster")}
-    task_file = replace(task_file, task=replace(task_file.task, **stated))
-    items = load_items(task_file, limit=state["limit"], seed=state["seed"])
-    if fingerprint(items) != state["data_fingerprint"]:
-        raise UserError(
-            f"task {task_file.task.name!r}: the data here is not that of the evaluation in {folder} (SHA-256 differs); "
-            f"put the same data in place, or evaluate again"
-        )
-    return task_file, items
-
-
-def _scored(task_file: TaskFile, items: Sequence[Item], folder: Path, state: Mapping[str, Any]) -> Sequence[Scored]:
-    path = folder / f"{task_file.task.name}{ANSWERS}"
-    header, answers, _ = read_answers(path)
-    if header is None or any(header.get(key) != state[key] for key in ("model", "data_fingerprint", "prompt")):
-        raise UserError(f"{path} holds other answers than those of the result beside it; finish the evaluation")
-    missing = [item.id for item in items if item.id not in answers]
-    if missing:
-        raise UserError(
-            f"{path} lacks the answers to {len(missing)} of {len(items)} items ({missing[0]!r} first); finish the evaluation"
-        )
-    judgements = kept_judgements(task_file.task, folder, state["judge"])
-    scored, _ = score_items(task_file.task, items, answers, judgements)
-    return scored
-
-
-def _notes(state: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    one, two = _style(state), _style(other)
-    if one.get("protocol") and one["protocol"] == two.get("protocol") and one["family"] != two["family"]:
-        return [f"asked as the families {one['family']!r} and {two['family']!r} of the protocol {one['protocol']!r}"]
-    return [f"{key} differs: {state[key]!r} and {other[key]!r}" for key in TOLD if state[key] != other[key]]
-
-
-def _style(state: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = state["prompt"].get("style", {})
-    return found
-
-
-def _moved(folder: Path, state: Mapping[str, Any], estimate: Estimate) -> list[str]:
-    if abs(estimate.value - state["value"]) <= 1e-9 * estimate.top:
-        return []
-    return [f"the result in {folder} says {state['value']}, scored by another version; here it is {estimate.value}"]
+def distinct_ends(paths: Sequence[Path]) -> list[str]:
+    """The last parts of each path, as many as tell all of them apart."""
+    length = max(len(path.parts) for path in paths)
+    for count in range(1, length):
+        ends = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(ends)) == len(ends):
+            return ends
+    return [str(path) for path in paths]

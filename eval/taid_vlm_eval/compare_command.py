@@ -1,19 +1,23 @@
-"""What ``taid-vlm compare`` does: a table or JSON, and a page of the items that one gets right and the other wrong."""
+"""What ``taid-vlm compare`` does: tables or JSON, and a page of the items that one gets right and the other wrong."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
-from taid_vlm_eval.compare import Pair, compare
+from taid_vlm_eval.compare import Difference, Pair, compare
 from taid_vlm_eval.compare_page import page
 from taid_vlm_eval.table import figure, print_whole
+
+CLEAR = "* the 95 % interval of the difference leaves out 0"
 
 
 def run_compare(
@@ -49,28 +53,57 @@ def run_compare(
 
 
 def show(pairs: Sequence[Pair]) -> None:
-    """One row per task and pair, its named figures below, indented; a star where the interval leaves out 0."""
-    table = Table(caption="* the 95 % interval of the difference leaves out 0", caption_justify="left")
-    for heading in ("task", "figure", "against"):
+    """Values and differences, a row for each figure of each task; two tables where there are more than two models."""
+    others = list(dict.fromkeys(pair.labels[1] for pair in pairs))
+    first = pairs[0].labels[0]
+    values: list[Column] = [(f"{first} (95 %)", others[0], _first), *((f"{one} (95 %)", one, _second) for one in others)]
+    gaps: list[Column] = [(f"{first} - {one} (95 %)", one, _gap) for one in others]
+    tables = [values + gaps] if len(others) == 1 else [values, gaps]
+    for columns in tables:
+        console = print_whole(_table(pairs, columns, CLEAR if columns[-1][2] is _gap else None))
+    _print_notes(console, pairs)
+
+
+Column = tuple[str, str, Callable[[Difference], str]]  # heading, the model beside the first, and the cell
+
+
+def _table(pairs: Sequence[Pair], columns: Sequence[Column], caption: str | None) -> Table:
+    table = Table(caption=caption, caption_justify="left")
+    for heading in ("task", "figure"):
         table.add_column(heading)
-    first = pairs[0].first
-    for heading in (first, "the other", "difference (95 %)"):
+    for heading, _, _ in columns:
         table.add_column(Text(heading), justify="right")
-    for pair in pairs:
-        for place, one in enumerate(pair.differences):
-            low, high = (figure(bound, one.top, "+") for bound in (one.low, one.high))
-            table.add_row(
-                Text("" if place else pair.task),
-                Text(f"  {one.figure}" if place else one.figure),
-                Text("" if place else pair.second),
-                figure(one.first, one.top),
-                figure(one.second, one.top),
-                f"{figure(one.difference, one.top, '+')} ({low} to {high}) {'*' if one.clear else ' '}",
-            )
-    console = print_whole(table)
+    for task, group in groupby(pairs, key=lambda pair: pair.task):
+        found = {pair.labels[1]: {one.figure: one for one in pair.differences} for pair in group}
+        names = dict.fromkeys(name for figures in found.values() for name in figures)
+        for place, name in enumerate(names):
+            cells = [cell(found[model][name]) if name in found[model] else "-" for _, model, cell in columns]
+            lower = any(figures[name].lower_is_better for figures in found.values() if name in figures)
+            label = f"{'  ' if place else ''}{name}{' (lower is better)' if lower else ''}"
+            table.add_row(Text("" if place else task), Text(label), *cells)
+    return table
+
+
+def _first(one: Difference) -> str:
+    return _with_interval(one.first, *one.first_interval, one.top)
+
+
+def _second(one: Difference) -> str:
+    return _with_interval(one.second, *one.second_interval, one.top)
+
+
+def _gap(one: Difference) -> str:
+    return f"{_with_interval(one.difference, one.low, one.high, one.top, '+')} {'*' if one.clear else ' '}"
+
+
+def _with_interval(value: float, low: float, high: float, top: float, sign: str = "") -> str:
+    return f"{figure(value, top, sign)} ({figure(low, top, sign)} to {figure(high, top, sign)})"
+
+
+def _print_notes(console: Console, pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         for note in pair.notes:
-            line = f"{pair.task}, {pair.second}: {note}"
+            line = f"{pair.task}, {pair.labels[1]}: {note}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

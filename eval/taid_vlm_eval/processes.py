@@ -36,7 +36,9 @@ class Helpers:
             assert process.stdin is not None
             # The pipe stays open: when it ends, the helper knows that this process is gone.
             try:
-                pickle.dump({**settings, "device": device_of(settings.get("device"), number), "helps": True}, process.stdin)
+                pickle.dump(
+                    {**settings, "device": device_of(settings.get("device"), number), "helps": True}, process.stdin
+                )
                 process.stdin.flush()
             except BrokenPipeError:
                 self.check()

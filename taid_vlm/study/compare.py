@@ -7,7 +7,7 @@ import numpy as np
 
 from taid_vlm.study.plan import Setting, comparison_jobs
 from taid_vlm.study.records import Record, Records
-from taid_vlm.study.statistics import holm, mean_and_half_width, paired_interval, sign_flip_p
+from taid_vlm.study.significance import holm, mean_and_half_width, paired_interval, sign_flip_p
 from taid_vlm.study.tuning import PRIMARY
 
 BASELINE = "kl"

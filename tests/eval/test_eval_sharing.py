@@ -21,7 +21,9 @@ Death = tuple[str, int] | None
 
 
 def many_questions(folder: Path) -> Path:
-    write_rows(folder, [{"id": f"q{n}", "question": f"{n}" + "?" * (n * 37 % 200), "answer": str(n)} for n in range(ITEMS)])
+    write_rows(
+        folder, [{"id": f"q{n}", "question": f"{n}" + "?" * (n * 37 % 200), "answer": str(n)} for n in range(ITEMS)]
+    )
     return write_task(folder)
 
 
@@ -38,7 +40,9 @@ def share(task: Path, out: Path, rounds: list[list[Death]]) -> list[list[int]]:
 
 def files(folder: Path) -> dict[str, Any]:
     """Everything in a folder, but for the speed, and what dying in the middle of the result leaves."""
-    found: dict[str, Any] = {path.name: path.read_bytes() for path in folder.iterdir() if ".result.json." not in path.name}
+    found: dict[str, Any] = {
+        path.name: path.read_bytes() for path in folder.iterdir() if ".result.json." not in path.name
+    }
     found["small.result.json"] = without_speed(folder / "small.result.json")
     return found
 

@@ -5,6 +5,7 @@ import pickle
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Generic, TypeVar, overload
 
 from taid_vlm.common.errors import UserError
@@ -79,4 +80,4 @@ class Spool(Sequence[T], Generic[T]):
         if self._pending:
             self._flush()
         raw = memoryview(os.pread(self._file.fileno(), ends[-1] - ends[0], ends[0]))
-        return [pickle.loads(raw[a - ends[0] : b - ends[0]]) for a, b in zip(ends, ends[1:], strict=False)]
+        return [pickle.loads(raw[a - ends[0] : b - ends[0]]) for a, b in pairwise(ends)]

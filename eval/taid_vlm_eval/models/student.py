@@ -86,7 +86,7 @@ class StudentModel:
         known: dict[Any, Picture] = {}  # of this batch, by identity, for pictures without a key
         for request in requests:
             if request.plain:
-                ids.append(plain_ids(self.tokenizer, request))
+                ids.append(plain_ids(self._processor(None).tokenizer, request))
                 pictures.append(())
                 continue
             processor = self._processor(request.max_tiles)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from taid_vlm.study.statistics import T_975, holm, mean_and_half_width, paired_interval, sign_flip_p
+from taid_vlm.study.significance import T_975, holm, mean_and_half_width, paired_interval, sign_flip_p
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 4, 9, 19])
