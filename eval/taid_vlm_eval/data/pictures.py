@@ -30,13 +30,18 @@ def open_picture(path: Path) -> Image.Image:
                 if image.width * image.height > MAX_PIXELS:
                     raise BrokenImageError(f"image {path.name} is too large ({image.width} x {image.height} pixels)")
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return as_rgb(image)
     except FileNotFoundError as error:
         raise BrokenImageError(f"image {path.name} is missing") from error
     except BrokenImageError:
         raise
     except Exception as error:  # decoders raise many types: OSError, SyntaxError, ValueError, struct.error, ...
         raise BrokenImageError(f"image {path.name} is unreadable ({type(error).__name__})") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """What :func:`open_picture` makes of a picture that is open already."""
+    return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
