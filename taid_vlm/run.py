@@ -1,6 +1,6 @@
 """What ``taid-vlm train`` does: train, and measure the student on the tasks that its recipe names, on the way and at the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from taid_vlm_eval.task import TaskFile
 
 
-def train_and_evaluate(recipe: Recipe, run_dir: Path) -> Path:
+def train_and_evaluate(recipe: Recipe, run_dir: Path, origin: Mapping[str, Any] | None = None) -> Path:
     """Train the student of ``recipe`` and print how it does on ``evaluation.tasks``.
 
     Answers and results go to ``<run_dir>/evaluation``, those of ``evaluation.every`` to ``step-NNNNNN`` in it and those of the
     average of the weights to ``ema``. The same call goes on where it was stopped, in training or in the evaluation. Without the
     evaluation package the student is trained and a line says that it was not measured.
+
+    Args:
+        origin: of the recipe, for people; see :func:`taid_vlm.recipe.origin.origin_of`.
 
     Returns:
         The folder of the saved student.
@@ -36,7 +39,7 @@ def train_and_evaluate(recipe: Recipe, run_dir: Path) -> Path:
     installed = find_spec("taid_vlm_eval") is not None
     # A misspelt task should not cost a training run.
     task_files = checked_tasks(wanted.tasks, wanted.limit, wanted.batch_size) if installed else []
-    student = train(recipe, run_dir, evaluate=in_training(recipe, run_dir.name))
+    student = train(recipe, run_dir, evaluate=in_training(recipe, run_dir.name), origin=origin)
     if not wanted.tasks:
         return student
     main = PartialState().is_main_process
@@ -55,6 +58,10 @@ def train_and_evaluate(recipe: Recipe, run_dir: Path) -> Path:
             run(model, task_files, output=output, **asked)
         else:  # the others help, and the first tells
             evaluate(open_model(model), task_files, output_dir=output, finish=False, **asked)
+    if main:
+        from taid_vlm.example_answers import keep_examples
+
+        keep_examples(run_dir, recipe)
     return student
 
 

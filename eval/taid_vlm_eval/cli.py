@@ -4,21 +4,22 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.paths import resolve
-from taid_vlm_eval.answering import WORKERS, Progress
+from taid_vlm_eval.answering import WORKERS, Standing
+from taid_vlm_eval.arguments import parser
 from taid_vlm_eval.judges import open_judge
-from taid_vlm_eval.models import ADAPTERS, OpenOptions, open_model, split_prefix
-from taid_vlm_eval.protocols import DEFAULT, PROTOCOLS, load_protocol, require_choice
-from taid_vlm_eval.processes import device_of, helpers
+from taid_vlm_eval.models import OpenOptions, open_model, split_prefix
+from taid_vlm_eval.processes import helpers, place_of
+from taid_vlm_eval.progress import shown
+from taid_vlm_eval.protocols import DEFAULT, load_protocol, require_choice
 from taid_vlm_eval.result import Result
 from taid_vlm_eval.runner import cannot_run, check_call, evaluate
-from taid_vlm_eval.suites import SUITES, suite_tasks
+from taid_vlm_eval.suites import suite_tasks
 from taid_vlm_eval.task import TaskFile, list_tasks
 from taid_vlm_eval.ways import require_letters, require_teacher
 
@@ -49,6 +50,7 @@ def run(
     workers: int = WORKERS,
     processes: int = 1,
     helps: bool = False,
+    quiet: bool = False,
 ) -> list[Result]:
     """What the command does, for other commands to call: open, evaluate, print to standard output.
 
@@ -63,14 +65,18 @@ def run(
         teacher: the model from which tasks that ask for one measure the divergence.
         judge: see :func:`taid_vlm_eval.judges.open_judge`.
         timeout, key_variable, judge_key_variable: of servers, see :class:`taid_vlm_eval.models.OpenOptions`.
-        processes: on this machine, each with its own copy of the model; several GPUs are dealt out among them.
+        processes: on this machine, each with its own copy of the model; several GPUs are dealt out among them. Under torchrun or
+            accelerate, processes are there already: each takes its own GPU, and only the first one prints, scores and writes.
         helps: only answer what no other process has taken; print, score and write nothing.
+        quiet: say nothing of how far it is.
         others: see :func:`taid_vlm_eval.models.open_model` and :func:`taid_vlm_eval.runner.evaluate`.
 
     Raises:
         UserError: see those two; at the end, when tasks were not run.
     """
     settings = {**locals(), "processes": 1}
+    place = place_of(device, processes)
+    helps = helps or not place.first
     tasks, not_run = [*tasks], dict[str, str]()
     if suite is not None:
         tasks, not_run = _with_suite(tasks, suite, tasks_folders)
@@ -83,47 +89,48 @@ def run(
     task_files = [one for one in task_files if one.task.name not in not_run]
     if not task_files:
         raise UserError("; ".join(not_run.values()))
-    opened = open_model(
-        model,
-        adapter,
-        device=device if processes == 1 else device_of(device, 0),
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        timeout=timeout,
-        key_variable=key_variable,
-    )
-    asked_judge = open_judge(judge, OpenOptions(device, dtype, trust_remote_code, timeout, judge_key_variable))
-    from_teacher = (
-        None
-        if teacher is None
-        else open_model(teacher, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    )
     folder = Path(output) if output is not None else default_output(model, protocol)
-    from taid_vlm_eval.protocols.averages import averages
-    from taid_vlm_eval.table import print_table
+    options = OpenOptions(place.device, dtype, trust_remote_code, timeout, judge_key_variable)
+    # Helpers load their models while this process loads its own.
+    with helpers(settings, processes) as beside, shown(quiet or helps) as show:
 
-    with helpers(settings, processes) as beside, _progress_bar() as progress:
+        def watch(standing: Standing) -> None:
+            show(standing)
+            beside.check()
+
         results = evaluate(
-            opened,
+            open_model(
+                model,
+                adapter,
+                device=place.device,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                timeout=timeout,
+                key_variable=key_variable,
+            ),
             task_files,
             output_dir=folder,
             limit=limit,
             seed=seed,
             batch_size=batch_size,
-            progress=progress,
-            watch=lambda standing: beside.check(),
+            watch=watch,
             workers=workers,
             finish=not helps,
-            say=lambda text: print(text, file=sys.stderr),
+            say=None if helps else lambda text: print(text, file=sys.stderr),
             not_run=not_run,
             protocol=protocol,
             family=family,
             letters=letters,
-            teacher=from_teacher,
-            judge=asked_judge,
+            teacher=None
+            if teacher is None
+            else open_model(teacher, device=place.device, dtype=dtype, trust_remote_code=trust_remote_code),
+            judge=open_judge(judge, options),
         )
     if helps:
         return results
+    from taid_vlm_eval.protocols.averages import averages
+    from taid_vlm_eval.table import print_table
+
     if not results and not_run:
         raise UserError("; ".join(not_run.values()))
     if as_json:
@@ -188,58 +195,6 @@ def default_output(model: str | Path, protocol: str = DEFAULT) -> Path:
     return Path("evaluation") / (plain if protocol == DEFAULT else f"{plain}--{protocol}")
 
 
-@contextmanager
-def _progress_bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        lines = {}
-
-        def progress(task: str, done: int, total: int) -> None:
-            if task not in lines:
-                lines[task] = bar.add_task(task, total=total)
-            bar.update(lines[task], completed=done)
-
-        yield progress
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="taid_vlm_eval", description="Evaluate a model on question-answer tasks.")
-    parser.add_argument(
-        "model", nargs="?", help="folder of a student or checkpoint, a hub id, openai:MODEL@URL or vllm:PATH"
-    )
-    parser.add_argument("--tasks", help="names or YAML files, separated by commas")
-    parser.add_argument("--suite", help=f"tasks that are read together: {', '.join(SUITES)}")
-    parser.add_argument("--list-tasks", action="store_true", help="print the names of all tasks and stop")
-    parser.add_argument("--limit", type=int, help="at most this many items of each task")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of items and the error bars (0)")
-    parser.add_argument("--batch-size", type=int, default=32, help="items asked at a time (32)")
-    parser.add_argument("--workers", type=int, default=WORKERS, help=f"threads that prepare batches ahead ({WORKERS})")
-    parser.add_argument("--processes", type=int, default=1, help="processes that share the work, each with its model (1)")
-    parser.add_argument("--output", help="folder for answers and results (evaluation/<model>)")
-    parser.add_argument("--tasks-folder", action="append", default=[], help="one more folder of tasks; may be repeated")
-    parser.add_argument("--adapter", help=f"how to load the model: {', '.join(ADAPTERS)} (found out)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (the first accelerator, else cpu)")
-    parser.add_argument("--dtype", help="float32, bfloat16, float16 (as stored)")
-    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the checkpoint")
-    parser.add_argument("--offline", action="store_true", help="fetch nothing: models and data must be here")
-    parser.add_argument("--protocol", default=DEFAULT, help=f"how to ask and to read: {', '.join(PROTOCOLS)} (default)")
-    parser.add_argument("--family", help="of the model, for a protocol (found out from its class)")
-    parser.add_argument("--letters", default="generated", help="of options: generated, or by likelihood (generated)")
-    parser.add_argument("--teacher", help="model from which tasks such as kl_chatterbot measure the divergence")
-    parser.add_argument("--judge", default="rule", help="rule, openai:MODEL@URL or local:PATH (rule)")
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds a server may take for an answer (120)")
-    parser.add_argument("--key-variable", default="OPENAI_API_KEY", help="environment variable with a server's key")
-    parser.add_argument("--judge-key-variable", default="OPENAI_API_KEY", help="the same for a judge")
-    parser.add_argument("--show-protocol", metavar="NAME", help="print what a protocol asks of --family, and stop")
-    parser.add_argument("--json", action="store_true", help="print results as JSON")
-    return parser
-
-
 def _run_command(arguments: argparse.Namespace) -> None:
     if arguments.list_tasks:
         print("\n".join(list_tasks(arguments.tasks_folder)))
@@ -263,6 +218,7 @@ def _run_command(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         processes=arguments.processes,
+        quiet=arguments.quiet,
         tasks_folders=arguments.tasks_folder,
         adapter=arguments.adapter,
         device=arguments.device,
@@ -283,7 +239,7 @@ def _run_command(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 after one line on standard error when the user made a mistake."""
     try:
-        _run_command(_parser().parse_args(argv))
+        _run_command(parser().parse_args(argv))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

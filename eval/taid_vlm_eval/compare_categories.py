@@ -24,7 +24,7 @@ def categories(scored: Sequence[Scored]) -> dict[str, list[str | None]]:
     """For each fact that sorts the items, the category of each item, [N], None where it has none; ``category`` comes first.
 
     A fact sorts where it is a text, a whole number, or yes or no, and has 2 to ``MOST`` values, two items to each on average.
-    Items with short truths and no options are sorted by these too, as VQA's ``answer_type`` does: yes/no, number, other.
+    Items with short truths and no options are sorted by these too, as VQA's ``answer_type`` does: yes-no, number, other.
     """
     keys = dict.fromkeys(key for one in scored for key in one.facts)
     found = {key: [_category(one.facts.get(key)) for one in scored] for key in keys if not _numbers_items(key)}
@@ -66,5 +66,5 @@ def _kind(one: Scored) -> str | None:
         return None
     truth = max(truths, key=lambda text: truths[text])  # of equally frequent ones the first
     if truth in ("yes", "no"):
-        return "yes/no"
+        return "yes-no"
     return "number" if _NUMBER.fullmatch(truth) else "other"

@@ -56,7 +56,10 @@ def show(pairs: Sequence[Pair]) -> None:
     """Values and differences, a row for each figure of each task; two tables where there are more than two models."""
     others = list(dict.fromkeys(pair.labels[1] for pair in pairs))
     first = pairs[0].labels[0]
-    values: list[Column] = [(f"{first} (95 %)", others[0], _first), *((f"{one} (95 %)", one, _second) for one in others)]
+    values: list[Column] = [
+        (f"{first} (95 %)", others[0], _first),
+        *((f"{one} (95 %)", one, _second) for one in others),
+    ]
     gaps: list[Column] = [(f"{first} - {one} (95 %)", one, _gap) for one in others]
     tables = [values + gaps] if len(others) == 1 else [values, gaps]
     for columns in tables:

@@ -60,9 +60,7 @@ def common_tasks(folders: Sequence[Path], wanted: Sequence[str]) -> list[str]:
                 raise UserError(f"no result of task {name!r} in {folder}; it has {', '.join(sorted(names))}")
     common = set.intersection(*found)
     if not common:
-        lists = "; ".join(
-            f"{folder}: {', '.join(sorted(names))}" for folder, names in zip(folders, found, strict=True)
-        )
+        lists = "; ".join(f"{folder}: {', '.join(sorted(names))}" for folder, names in zip(folders, found, strict=True))
         raise UserError(f"the evaluations have no task in common: {lists}")
     return list(wanted) or sorted(common)
 
@@ -109,7 +107,10 @@ def require_alike(task: str, one: Evaluation, other: Evaluation) -> None:
         if found[0] != found[1]:
             limits = ""
             if key == "data_fingerprint":
-                taken = [f"n {each.state['n']}, limit {each.state['limit']}, seed {each.state['seed']}" for each in (one, other)]
+                taken = [
+                    f"n {each.state['n']}, limit {each.state['limit']}, seed {each.state['seed']}"
+                    for each in (one, other)
+                ]
                 limits = f" ({taken[0]} and {taken[1]})"
             raise UserError(
                 f"task {task!r}: {key} is {found[0]!r} in {one.folder} and {found[1]!r} in {other.folder}{limits}; "
@@ -179,6 +180,4 @@ def moved(evaluation: Evaluation, estimate: Estimate) -> list[str]:
     value = evaluation.state["value"]
     if abs(estimate.value - value) <= 1e-9 * estimate.top:
         return []
-    return [
-        f"the result in {evaluation.folder} says {value}, scored by another version; here it is {estimate.value}"
-    ]
+    return [f"the result in {evaluation.folder} says {value}, scored by another version; here it is {estimate.value}"]

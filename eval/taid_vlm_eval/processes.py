@@ -8,11 +8,13 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, Any
 
 from taid_vlm.common.errors import UserError
 
 _END = 15.0  # seconds that helpers have to end by themselves once everything is answered
+_THREADS = "OMP_NUM_THREADS"  # what torch goes by; who set it wants it so
 
 
 class Helpers:
@@ -25,12 +27,12 @@ class Helpers:
 
     def __init__(self, settings: Mapping[str, Any], count: int) -> None:
         self._running: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
-        threads = str(max(1, (os.cpu_count() or 1) // (count + 1)))
+        threads = str(_share_of_cores(count + 1))
         for number in range(1, count + 1):
             told = tempfile.TemporaryFile()  # noqa: SIM115 (closed when nobody refers to it)
             command = [sys.executable, "-m", "taid_vlm_eval.processes"]
             paths = os.pathsep.join(path for path in sys.path if path)
-            environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": paths}
+            environment = {_THREADS: threads, **os.environ, "PYTHONPATH": paths}
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=told, stdout=told, env=environment)
             self._running.append((process, told))
             assert process.stdin is not None
@@ -67,7 +69,7 @@ class Helpers:
 
 @contextmanager
 def helpers(settings: Mapping[str, Any], processes: int) -> Iterator[Helpers]:
-    """Helpers for as long as the block lasts.
+    """Helpers for as long as the block lasts, and this process on its share of the cores.
 
     Raises:
         UserError: fewer processes than one.
@@ -76,15 +78,60 @@ def helpers(settings: Mapping[str, Any], processes: int) -> Iterator[Helpers]:
         raise UserError(f"processes is {processes}, expected 1 or more")
     started = Helpers(settings, processes - 1)
     try:
-        yield started
+        with _share_of_threads(processes):
+            yield started
     except BaseException:
         started.end(0.0)
         raise
     started.end(_END)
 
 
+def _share_of_cores(processes: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // processes)
+
+
+@contextmanager
+def _share_of_threads(processes: int) -> Iterator[None]:
+    if processes == 1 or _THREADS in os.environ:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(_share_of_cores(processes))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among those of one command: its ``device``, and whether it is the ``first`` one, which prints, scores and writes."""
+
+    device: str | None
+    first: bool
+
+
+def place_of(wanted: str | None, processes: int) -> Place:
+    """Where this process stands: beside helpers that it will start, among those that torchrun or accelerate started, or alone.
+
+    Raises:
+        UserError: both at once.
+    """
+    rank, local = os.environ.get("RANK"), os.environ.get("LOCAL_RANK")
+    if rank is None or local is None:
+        return Place(wanted if processes == 1 else device_of(wanted, 0), first=True)
+    if processes > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            f"found {processes} processes to start, and a launcher that started {os.environ['WORLD_SIZE']}; leave one of them out"
+        )
+    return Place(device_of(wanted, int(local)), first=int(rank) == 0)
+
+
 def device_of(wanted: str | None, number: int) -> str | None:
-    """The device of a process: with several GPUs and no single one named, the next of them."""
+    """The device of the process of a number: with several GPUs and no single one named, the next of them."""
     if wanted not in (None, "cuda"):
         return wanted
     import torch

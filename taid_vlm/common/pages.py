@@ -3,11 +3,43 @@
 import base64
 import io
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+STYLE = Path(__file__).parent / "page.css"  # colours, text and tables of all pages
 JOINERS = "\u200c\u200d"  # invisible, but words of some scripts and many emoji are written with them
 BREAKS = {"\n": "\n", "\t": "\t"}
+
+
+def page_template(
+    folder: Path,
+    name: str,
+    filters: Mapping[str, Callable[..., Any]] | None = None,
+    breaks: Mapping[str, str] = BREAKS,
+) -> Template:
+    """A page's template, ``<name>.html.jinja``; its variable ``style`` is the style of all pages and its own, ``<name>.css``.
+
+    All text is escaped and made visible, so that pages are well-formed XML whatever the data says.
+
+    Args:
+        filters: of the template, by name.
+        breaks: what stands for line breaks and tabs.
+    """
+
+    def safe(value: Any) -> Any:
+        return visible(value, breaks) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=safe
+    )
+    environment.filters |= filters or {}
+    styles = (STYLE, folder / f"{name}.css")
+    environment.globals["style"] = Markup("".join(path.read_text(encoding="utf-8") for path in styles))
+    return environment.from_string((folder / f"{name}.html.jinja").read_text(encoding="utf-8"))
 
 
 def data_uri(image: Any) -> str:

@@ -51,7 +51,8 @@ def end_of_turn(tokenizer: Any, template: str) -> int:
             f"that ends a turn. Put both, and nothing else, into {{% generation %}} blocks (a tokenizer without eos_token writes none)"
         )
     ids = tokenizer.encode(end, add_special_tokens=False)
-    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+    # GPT-NeoX and GPT-2 have one token for the end and for what is unknown.
+    if len(ids) != 1 or (ids[0] == tokenizer.unk_token_id and end != tokenizer.unk_token):
         raise UserError(
             f"the chat template ends a turn with {end!r}, which is no token of this tokenizer: the template of another family? Choose the "
             f"chat_template of the language model; special tokens it has: {', '.join(special_tokens(tokenizer)[:20])}"

@@ -1,14 +1,10 @@
 """A preview as one HTML page that needs nothing else: no script, no network."""
 
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
-from taid_vlm.common.pages import data_uri
+from taid_vlm.common.pages import data_uri, page_template
 from taid_vlm.preview.schema import Left, Piece, Preview
-from taid_vlm.preview.tokens import shortened, visible
+from taid_vlm.preview.tokens import SIGNS, shortened
 
 PIECES = 4000  # of a rendering that are shown
 FOLDER = Path(__file__).parent
@@ -16,16 +12,12 @@ FOLDER = Path(__file__).parent
 
 def page(preview: Preview) -> str:
     """The page; it is well-formed XML as well, and all text of the data is escaped in it."""
-    environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_safe
-    )
-    environment.filters |= {"data_uri": data_uri, "runs": runs, "share": _share, "number": _number}
-    template = environment.from_string((FOLDER / "page.html.jinja").read_text(encoding="utf-8"))
-    style = Markup((FOLDER / "page.css").read_text(encoding="utf-8"))
+    filters = {"data_uri": data_uri, "runs": runs, "share": _share, "number": _number}
+    template = page_template(FOLDER, "page", filters, SIGNS)
     figures = preview.figures
     most = max((count for one in figures.histogram for count in one.counts.values()), default=1)
     dropped = sum(one.count for one in figures.dropped)
-    return template.render(preview=preview, figures=figures, most=most, dropped=dropped, style=style)
+    return template.render(preview=preview, figures=figures, most=most, dropped=dropped)
 
 
 def runs(pieces: list[Piece]) -> list[tuple[bool, list[Piece | Left]]]:
@@ -37,10 +29,6 @@ def runs(pieces: list[Piece]) -> list[tuple[bool, list[Piece | Left]]]:
             found.append((taught, []))
         found[-1][1].append(piece)
     return found
-
-
-def _safe(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _share(value: float) -> str:

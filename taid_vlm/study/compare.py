@@ -60,9 +60,15 @@ def _figures(runs: Sequence[Record]) -> dict[str, tuple[float, float | None]]:
             for name, value in run.figures.get(split, {}).items():
                 named.setdefault(prefix + name, []).append(value)
         if "blank" in run.figures:
-            seen = run.figures["test"]["exact"] - run.figures["blank"]["exact"]
-            named.setdefault("visual_reliance", []).append(seen)
+            named.setdefault("visual_reliance", []).append(_reliance(run))
     return {name: mean_and_half_width(values) for name, values in named.items()}
+
+
+def _reliance(run: Record) -> float:
+    """What blank pictures cost in exact match, on the questions of the test split that are asked with them, too."""
+    blank = run.items["blank"]["right"]
+    seen = run.items["test"]["right"][: len(blank)]
+    return (seen.count("1") - blank.count("1")) / len(blank)
 
 
 def _compared(setting: Setting, rows: list[Row]) -> list[Row]:

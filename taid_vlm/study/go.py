@@ -15,7 +15,7 @@ from pathlib import Path
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.study.plan import SETTINGS, TUNING_SEED, Job, Setting, jobs_in_order, setting_of
-from taid_vlm.study.prepare import prepare_data, prepare_start
+from taid_vlm.study.prepare import prepare
 from taid_vlm.study.records import Records
 from taid_vlm.study.tuning import chosen_rates
 
@@ -78,11 +78,6 @@ def work(asked: Asked, say: Callable[[str], None]) -> None:
     """Take jobs until none is left."""
     from taid_vlm.study.bench import Bench  # imports torch
 
-    for pair in dict.fromkeys(setting.pair for setting in asked.settings()):
-        with _lock(asked.out / "claims" / f"prepare-{pair}.lock"):
-            prepare_data(pair)
-            if pair == "b":
-                prepare_start()
     bench = Bench(asked.out / "running", say)
     while True:
         records = Records(asked.out, asked.results)
@@ -109,6 +104,7 @@ def _run_first_free(ready: Sequence[Job], bench, asked: Asked, say: Callable[[st
             if not mine or Records(asked.out, asked.results).of(job) is not None:
                 continue
             say(f"{job.key} with learning rate {job.lr:g}; {len(ready)} runs can be made")
+            prepare(job.recipe())
             record = bench.run(job)
             Records(asked.out).add(record)
             say(f"{job.key}: {record.failed or record.figures['test']}")
@@ -127,14 +123,6 @@ def _claim(file: Path) -> Iterator[bool]:
             yield False
             return
         yield True
-
-
-@contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

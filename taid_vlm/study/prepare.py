@@ -1,40 +1,76 @@
-"""What the runs start from, made once and kept in the cache: data, the teacher of the charts, the student's start for text."""
+"""What runs start from, made once and kept in the cache: data, the students' start for text, smaller teachers."""
 
+import fcntl
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from taid_vlm.common.assets import cache_folder
+from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import new_folder
 from taid_vlm.recipe import Recipe, load_recipe
 from taid_vlm.study.charts import chart_folder
 from taid_vlm.study.talk import talk_folder
 
-START = "study/text/start"
-START_FOLDER = "talk-start-1"
+PREFIX = "cache:study/"
+START = "talk-start-1"
 
 
-def prepare_data(pair: str) -> None:
-    """Draw the charts, or write the exchanges, unless they are there."""
-    chart_folder() if pair == "a" else talk_folder()
+def prepare(recipe: Recipe) -> None:
+    """Make what the recipe names as ``cache:study/NAME``, unless it is there; one process makes it and others wait.
+
+    Raises:
+        UserError: nothing of that name can be made.
+    """
+    for name in dict.fromkeys(named_in(recipe.model_dump(mode="json"))):
+        if name not in MAKERS:
+            raise UserError(f"{PREFIX}{name} cannot be made, only {', '.join(MAKERS)}")
+        lock = cache_folder() / "study" / f".{name}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with open(lock, "a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            MAKERS[name]()
 
 
-def prepare_start() -> Path:
+def named_in(content: Any) -> Iterator[str]:
+    """Every NAME of a text ``cache:study/NAME``."""
+    if isinstance(content, str) and content.startswith(PREFIX):
+        yield content.removeprefix(PREFIX)
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from named_in(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from named_in(value)
+
+
+def make_start() -> None:
     """The student that text settings start from: the cut layers, fine-tuned on the labels; a folder that transformers opens."""
-    folder = cache_folder() / "study" / START_FOLDER
+    folder = cache_folder() / "study" / START
     if not folder.is_dir():
-        student = trained(load_recipe(START), cache_folder() / "study" / "runs" / START_FOLDER)
+        student = _trained(load_recipe("study/text/start"), START)
         _write_language_model(student, folder)
         shutil.rmtree(student.parent)
-    return folder
 
 
-def trained(recipe: Recipe, run_dir: Path) -> Path:
+def make_teacher(layers: int) -> None:
+    """A teacher of the charts with fewer layers, trained as the shipped one was."""
+    folder = cache_folder() / "study" / f"charts-teacher-{layers}"
+    if not folder.is_dir():
+        student = _trained(load_recipe("study/charts/teacher", [f"student.language_model.layers={layers}"]), folder.name)
+        with new_folder(folder) as temporary:
+            shutil.copytree(student, temporary, dirs_exist_ok=True)
+        shutil.rmtree(student.parent)
+
+
+def _trained(recipe: Recipe, name: str) -> Path:
     """Train, or go on where it was stopped; returns the folder of the student."""
     from taid_vlm.training import train
 
-    return train(recipe, run_dir)
+    prepare(recipe)
+    return train(recipe, cache_folder() / "study" / "runs" / name)
 
 
 def _write_language_model(student: Path, folder: Path) -> None:
@@ -48,6 +84,23 @@ def _write_language_model(student: Path, folder: Path) -> None:
         (temporary / "start.json").write_text(json.dumps({"weights_sha256": loaded.sha256}) + "\n")
 
 
+def _make_own(temperature: float) -> None:
+    from taid_vlm.study.own import own_folder
+
+    own_folder(temperature)
+
+
+MAKERS: dict[str, Callable[[], object]] = {
+    "charts-1": chart_folder,
+    "talk-1": talk_folder,
+    START: make_start,
+    "talk-own-t0-1": lambda: _make_own(0.0),
+    "talk-own-t1-1": lambda: _make_own(1.0),
+    "charts-teacher-4": lambda: make_teacher(4),
+    "charts-teacher-10": lambda: make_teacher(10),
+}
+
+
 def made_of(recipe: Recipe, teacher: str) -> dict[str, str]:
     """Hashes of what a run is made of beside its recipe.
 
@@ -55,7 +108,7 @@ def made_of(recipe: Recipe, teacher: str) -> dict[str, str]:
         teacher: its fingerprint.
     """
     found = {"teacher": teacher[:16]}
-    if recipe.student.language_model.source == f"cache:study/{START_FOLDER}":
-        start = json.loads((cache_folder() / "study" / START_FOLDER / "start.json").read_text())
+    if recipe.student.language_model.source == f"{PREFIX}{START}":
+        start = json.loads((cache_folder() / "study" / START / "start.json").read_text())
         found["start"] = start["weights_sha256"][:16]
     return found

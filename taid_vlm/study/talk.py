@@ -26,7 +26,7 @@ def talk_folder() -> Path:
     folder = cache_folder() / "study" / f"talk-{VERSION}"
     if not folder.is_dir():
         with new_folder(folder) as temporary:
-            for split, exchanges in by_split(_corpus()).items():
+            for split, exchanges in by_split(corpus()).items():
                 write_exchanges(temporary / f"{split}.jsonl", exchanges)
     return folder
 
@@ -49,7 +49,7 @@ def write_exchanges(file: Path, exchanges: Sequence[Exchange]) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _corpus() -> Iterable[Exchange]:
+def corpus() -> Iterable[Exchange]:
     sources = [DataSource(kind="chatterbot", path="asset:chatterbot-corpus", split=split) for split in ("train", "test")]
     for record in read_records(sources, 0):
         question, answer = (message["content"] for message in record.messages)

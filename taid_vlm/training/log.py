@@ -6,7 +6,7 @@ byte; speeds go to ``timing.jsonl``.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,7 +63,7 @@ class RunLog:
         self.bar.stop()
 
     def step(self, step: int, figures: dict[str, float], speed: dict[str, float]) -> None:
-        """One optimizer step; ``step`` counts from 1. ``speed``: seconds of it, those of them that were spent waiting for data, tokens per second."""
+        """One optimizer step; ``step`` counts from 1. ``speed``: seconds of it, by part, tokens per second, memory."""
         self._append(self.metrics, {"step": step, **figures})
         self._append(self.timing, {"step": step, **speed})
         self.accelerator.log({**figures, **speed}, step=step)
@@ -103,6 +103,11 @@ class RunLog:
         row = {"step": step, "loss": figures["loss"], "grad_norm": figures["grad_norm"], "ids": ids}
         self._append(self._skipped, row)
         return self._skipped
+
+    def parts(self, told: Sequence[str]) -> None:
+        """What is trained of the student, a line for each part."""
+        if self.active:
+            write_atomic(self.metrics.parent / "trained.txt", "".join(f"{line}\n" for line in told))
 
     def sync(self) -> None:
         """Bring the figures so far to the disk, before a checkpoint says how many they are."""

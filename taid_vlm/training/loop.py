@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from taid_vlm.training.lost_processes import lost_processes
 from taid_vlm.training.on_policy import OnPolicy
 from taid_vlm.training.optimizer import make_optimizer, make_schedule
 from taid_vlm.training.options import Options
+from taid_vlm.training.peak_memory import peak_memory
 from taid_vlm.training.run_folder import claim
 from taid_vlm.training.setup import Setup, prepare
 from taid_vlm.training.signals import StopRequest
@@ -50,7 +52,12 @@ from taid_vlm.training.zero_state import gathered
 
 
 def train(
-    recipe: Recipe, run_dir: str | Path, *, store: FeatureStore | None = None, evaluate: Evaluate | None = None
+    recipe: Recipe,
+    run_dir: str | Path,
+    *,
+    store: FeatureStore | None = None,
+    evaluate: Evaluate | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train the student of ``recipe``; started again after an interruption it goes on to the same result.
 
@@ -58,6 +65,7 @@ def train(
         run_dir: folder of the run: resolved recipe, logs, checkpoints, and at the end ``student``.
         store: features of a frozen encoder from an earlier run of the same process, used and added to.
         evaluate: measures the student every ``evaluation.every`` steps; without it nobody does.
+        origin: of the recipe, which the run writes down for people.
 
     Returns:
         The folder of the saved student.
@@ -88,7 +96,7 @@ def train(
     distribution = Distribution(accelerator)
     # One process after the other: the first writes what the others compare with.
     with lost_processes(distribution), accelerator.main_process_first():
-        precision = claim(run_dir, recipe, accelerator)
+        precision = claim(run_dir, recipe, accelerator, origin)
     if (run_dir / "student" / "student.json").is_file():
         accelerator.print(f"{run_dir} is finished: its student is in {run_dir / 'student'}")
         return run_dir / "student"
@@ -151,6 +159,7 @@ class _Run:
             self.progress.step,
         )
         self.started = self.waited = 0.0  # when the current step began, and for how long it waited for its data
+        self.log.parts(told)
         for line in [f"going on from step {self.progress.step}"] if found else told:
             self.log.say(line)
 
@@ -309,7 +318,8 @@ class _Run:
     def _speed(self, tokens: float) -> dict[str, float]:
         seconds = time.perf_counter() - self.started
         speed = {"seconds": seconds, "data_seconds": self.waited, "tokens_per_second": tokens / seconds}
-        return speed | {f"seconds_{name}": spent for name, spent in self.watch.split().items()}
+        parts = {f"seconds_{name}": spent for name, spent in self.watch.split().items()}
+        return speed | parts | {"memory_bytes": float(peak_memory(self.distribution.device))}
 
     def _skipped(self, figures: dict[str, float], batches: list[PairedBatch]) -> None:
         """Write down what was in a step that could not be taken, and give up after too many.

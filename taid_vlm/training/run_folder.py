@@ -1,6 +1,7 @@
 """The folder of a run: what it is a run of, written before anything else and checked by every later start."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from taid_vlm.training.checkpoint import complete_checkpoints
 from taid_vlm.training.precision import choose_precision
 
 
-def claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator) -> str:
+def claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator, origin: Mapping[str, Any] | None = None) -> str:
     """Write down what this folder is a run of, or check it; returns the precision, which must not change on the way.
+
+    Args:
+        origin: of the recipe, for people; see :func:`taid_vlm.recipe.origin.origin_of`.
 
     Raises:
         UserError: see :func:`check_run_folder`.
@@ -25,6 +29,7 @@ def claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator) -> str:
     if about is None or about["recipe"] != text:
         precision = choose_precision(recipe.training.precision, accelerator.device)
         about = {"recipe": text, "precision": precision, "device": str(accelerator.device), "versions": versions()}
+        about |= {"origin": dict(origin)} if origin else {}
         if accelerator.is_main_process:
             # Before any other file: it alone makes the folder a run's, so a kill at any moment leaves one that can be taken.
             write_atomic(run_dir / "run.json", json.dumps(about, indent=2) + "\n")

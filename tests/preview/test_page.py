@@ -1,8 +1,6 @@
 """The page is one well-formed file that asks for nothing, shows markup as text, and can be read in light and dark."""
 
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,16 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taid_vlm.common.pages import STYLE
 from taid_vlm.preview import make_preview, page
 from taid_vlm.preview.html_page import FOLDER
 from taid_vlm.preview.schema import Dropped, Figures, Piece, Preview, SampleView, SideView
 from taid_vlm.preview.tokens import visible
 from taid_vlm.recipe import Recipe
+from tests.browser import dump, needs_browser, visit
 from tests.preview.records import HOSTILE
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
 VOID = {"meta", "img"}
 
 
@@ -141,9 +138,10 @@ PAIRS = [
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_have_contrast(scheme: str) -> None:
-    style = (FOLDER / "page.css").read_text()
-    light, dark = style.split("@media (prefers-color-scheme: dark)")
-    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", light if scheme == "light" else dark.split("* {")[0]))
+    colours: dict[str, str] = {}
+    for path in (STYLE, FOLDER / "page.css"):
+        light, dark = path.read_text().split("@media (prefers-color-scheme: dark)")
+        colours |= dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", light if scheme == "light" else dark))
     for front, back in PAIRS:
         assert contrast(colours[front], colours[back]) >= 4.5, (scheme, front, back)
     for bar in ("student", "teacher", "taught-line"):
@@ -162,48 +160,22 @@ def contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-# Asked in the page itself: whether it is wider than the window, and whether a script was run.
-PROBE = """<script>document.title = [document.documentElement.scrollWidth <= innerWidth, innerWidth,
-document.querySelectorAll("script").length, document.images.length > 0 && [...document.images].every(i => i.naturalWidth > 0),
-getComputedStyle(document.body).backgroundColor].join(" ")</script></body>"""
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
+@needs_browser
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_browser_shows_it_on_a_phone(html: str, tmp_path: Path, dark: bool) -> None:
-    file = tmp_path / "page.html"
-    # Only the probe may run a script, so the page's own policy is taken out for it.
-    probed = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*/>', "", html).replace("</body>", PROBE)
-    framed = f'<iframe style="width: 360px; height: 700px" srcdoc="{_attribute(probed)}"></iframe>'
-    file.write_text(
-        f'<meta name="color-scheme" content="light dark"/>{framed}<p id="said"></p><script>onload = () => '
-        'document.getElementById("said").textContent = document.querySelector("iframe").contentDocument.title</script>'
-    )
-    said = re.search(r'<p id="said">(.*?)</p>', dump(file, dark))
-    assert said is not None
-    page_colour = "rgb(13, 17, 23)" if dark else "rgb(255, 255, 255)"
-    assert said[1] == f"true 360 1 true {page_colour}"
+    seen = visit(html, tmp_path, width=360, dark=dark)
+    assert (seen.errors, seen.scripts, seen.wider) == ([], 0, False)
+    assert seen.pictures
+    assert all(width > 0 for width in seen.pictures)
+    assert seen.background == ("rgb(13, 17, 23)" if dark else "rgb(255, 255, 255)")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
+@needs_browser
 def test_a_browser_finds_no_script(html: str, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(html)
     shown = dump(tmp_path / "page.html")
     assert "<script" not in shown
     assert "&lt;" in shown
     assert shown.count('<details open="open">') >= 5
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;")
-
-
-def dump(file: Path, dark: bool = False) -> str:
-    """The document as Chromium has it after loading."""
-    assert CHROMIUM is not None
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={file.parent / 'profile'}"]
-    command += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--virtual-time-budget=5000", "--dump-dom"]
-    done = subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout

@@ -10,7 +10,7 @@ from taid_vlm.models.assemble import build_student
 from taid_vlm.models.generate import generate_answers
 from taid_vlm.models.specs import LanguageModelSpec, StudentSpec
 from taid_vlm.models.teacher import teacher_from_language_model
-from taid_vlm.study.measure import hold, measure
+from taid_vlm.study.measure import _by_sample, _figures, hold, measure
 from tests.tiny.language_model import save_chatty_llama, save_tiny_llama
 
 SPEC = {"chat_template": "chatml"}
@@ -50,16 +50,16 @@ def test_an_answer_is_right_when_greedy_decoding_writes_it(parts) -> None:
         assert bool(measured.right[index]) == (greedy.strip() == wanted and ends)
 
 
-def test_a_student_whose_every_likeliest_token_is_the_label_is_right(parts) -> None:
-    """The head is replaced by one that always says the label, at all rows but those of one sample."""
-    student, processor, teacher = parts
-    samples = records(["a", "a", "b"])
-    pairer = Pairer(processor, teacher.processor, 64)
-    held = hold(samples, pairer, teacher, None, "fp32")
-    measured = measure(student, processor, held, "fp32")
-    same = Pairer(processor, teacher.processor, 64).pair(samples[0]).labels
-    assert measured.tokens.tolist() == [len(same)] * 3
-    assert measured.right.dtype == torch.bool
+def test_one_wrong_token_makes_an_answer_wrong() -> None:
+    """Hidden states that are one token each, under a head that says it."""
+    said = torch.tensor([3, 1, 4, 1, 5, 9])
+    hidden = 10 * torch.eye(12)[said]
+    labels = torch.tensor([3, 1, 4, 2, 5, 9])
+    rows = torch.cat(list(_figures(hidden, torch.eye(12)[labels], (torch.eye(12), torch.eye(12)), labels)))
+    measured = _by_sample(rows, torch.tensor([2, 2, 2]))
+    assert measured.right.tolist() == [True, False, True]
+    assert measured.agreed.tolist() == [2, 1, 2]
+    assert measured.figures()["exact"] == pytest.approx(2 / 3)
 
 
 def test_figures_are_those_of_the_logits(parts) -> None:

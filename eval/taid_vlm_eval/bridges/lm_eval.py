@@ -16,16 +16,23 @@ from taid_vlm_eval.models.protocol import Model
 MISSING = "lm-evaluation-harness is an optional package; install it: pip install 'taid-vlm[lm-eval]'"
 
 
+def require() -> None:
+    """Raises UserError where lm-eval is not installed."""
+    try:
+        import lm_eval.api.model  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{MISSING} ({error})") from error
+
+
 def make(model: Model, batch_size: int = 32) -> Any:
     """The model as an ``lm_eval.api.model.LM``, for ``lm_eval.simple_evaluate``.
 
     Raises:
         UserError: lm-eval is not installed; the model runs elsewhere, or see :class:`Texts`.
     """
-    try:
-        from lm_eval.api.model import LM
-    except ImportError as error:
-        raise UserError(MISSING) from error
+    require()
+    from lm_eval.api.model import LM
+
     from taid_vlm_eval.bridges.texts import Texts
 
     class TaidVLM(LM):  # type: ignore[misc, unused-ignore]

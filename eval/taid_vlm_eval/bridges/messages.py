@@ -17,7 +17,8 @@ Message = Mapping[str, Any]
 def as_request(messages: Sequence[Message], stops: tuple[str, ...] = ()) -> Request:
     """A conversation whose last question is to be answered, or whose last answer is to be gone on from.
 
-    What the system says is put before the first question, an empty line between them: not every model's template has a place for it.
+    What the system says is put before the words of the first question, an empty line between them: not every model's template has a
+    place for it.
 
     Raises:
         UserError: pictures in more than one turn, videos, sounds, turns that do not alternate, or a picture that does not read.
@@ -29,7 +30,9 @@ def as_request(messages: Sequence[Message], stops: tuple[str, ...] = ()) -> Requ
     if [role for role, _ in turns] != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
         raise UserError(f"a conversation of {', '.join(str(one['role']) for one in messages)} ends in no question")
     if system:
-        turns[0] = ("user", [*system, "\n\n", *turns[0][1]])
+        parts = turns[0][1]
+        words = next((place for place, part in enumerate(parts) if isinstance(part, str)), len(parts))
+        turns[0] = ("user", [*parts[:words], *system, "\n\n", *parts[words:]])
     showing = [place for place, (_, parts) in enumerate(turns) if any(not isinstance(part, str) for part in parts)]
     if len(showing) > 1:
         raise UserError("a conversation has pictures in several turns; expected them in one")

@@ -77,7 +77,7 @@ def tsv_rows(path: Path, store: PictureStore) -> TsvTable:
     header: tuple[str, ...] = ()
     has_pictures = False
     wanted: set[str] = set()
-    for cells in _tsv_cells(path):
+    for cells in csv_rows(path):
         row = _with_pictures(cells, store)
         header = header or tuple(row)
         has_pictures = has_pictures or bool(row["image"])
@@ -91,7 +91,12 @@ def tsv_rows(path: Path, store: PictureStore) -> TsvTable:
     return TsvTable(header, has_pictures, stored, owners)
 
 
-def _tsv_cells(path: Path) -> Iterator[Row]:
+def csv_rows(path: Path) -> Iterator[Row]:
+    """The rows of a TSV file, all cells as text.
+
+    Raises:
+        UserError: see :func:`tsv_rows`.
+    """
     limit = csv.field_size_limit(sys.maxsize)  # cells hold whole pictures
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

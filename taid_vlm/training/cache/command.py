@@ -11,17 +11,21 @@ from pydantic import ValidationError
 from taid_vlm.common.errors import UserError
 from taid_vlm.recipe import Recipe
 from taid_vlm.training.cache.measure import CHOICES, Loss, measured, table
+from taid_vlm.training.cache.store import TeacherCache
 from taid_vlm.training.distribution import Distribution
 from taid_vlm.training.lost_processes import lost_processes
 from taid_vlm.training.precision import choose_precision
 from taid_vlm.training.setup import prepare
 
 
-def fill_cache(recipe: Recipe, *, measure: bool = False) -> None:
+def fill_cache(recipe: Recipe, *, measure: bool = False) -> TeacherCache | None:
     """Compute what the cache of a recipe is missing, on all processes that were started, and tell what it takes.
 
     Args:
         measure: print a table of ways to keep the teacher instead, and keep nothing.
+
+    Returns:
+        The cache; on processes other than the first, and for ``measure``, None.
 
     Raises:
         UserError: a recipe without a teacher that is asked in training, or anything in it that cannot work.
@@ -42,13 +46,26 @@ def fill_cache(recipe: Recipe, *, measure: bool = False) -> None:
     set_seed(recipe.seed)
     say: Callable[[str], None] = accelerator.print
     say(f"the teacher runs in {precision}" + (" (chosen by timing)" if recipe.training.precision == "auto" else ""))
+    filled = None
     with lost_processes(distribution):
         if measure:
             _measure(recipe, accelerator, precision, say)
         else:
-            prepare(_with_cache(recipe, enabled=True), accelerator, None, precision, say)
+            filled = prepare(_with_cache(recipe, enabled=True), accelerator, None, precision, say).cache
         accelerator.wait_for_everyone()
     accelerator.end_training()
+    return filled if accelerator.is_main_process else None
+
+
+def held(cache: TeacherCache) -> dict[str, str | int]:
+    """What a cache holds of a recipe's data, for scripts: folder, form, samples, answer tokens, bytes on disk of the whole folder."""
+    return {
+        "folder": str(cache.folder),
+        "form": cache.form.name,
+        "samples": len({key for key in cache.keys.values() if key in cache.index}),
+        "answer_tokens": cache.rows(),
+        "bytes": sum(shard.size for shard in cache.index.shards.values()),
+    }
 
 
 def _with_cache(recipe: Recipe, *, enabled: bool) -> Recipe:

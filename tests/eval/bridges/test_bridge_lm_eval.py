@@ -51,10 +51,9 @@ TEMPLATE = (
 )
 
 
-@pytest.fixture(params=["smollm2", "llama2", "llama3"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def save(family: str, tmp_path: Path) -> Path:
     """A random Llama with a tokenizer that merges over spaces (and puts one first, or opens every text)."""
-    tokenizer = family_tokenizer(request.param)
+    tokenizer = family_tokenizer(family)
     tiny_llama(vocabulary=len(tokenizer) + 8).save_pretrained(tmp_path / "model")
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(tmp_path / "model")
@@ -111,16 +110,19 @@ def require_equal(ours: dict[str, list[Any]], theirs: dict[str, list[Any]]) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chat", [False, True])
-def test_every_item_is_as_their_own_model_says(folder: Path, manager: Any, chat: bool) -> None:
+@pytest.mark.parametrize(
+    ("family", "chat"), [("smollm2", False), ("llama2", False), ("llama3", False), ("llama3", True)]
+)
+def test_every_item_is_as_their_own_model_says(family: str, chat: bool, tmp_path: Path, manager: Any) -> None:
     from lm_eval.models.huggingface import HFLM
 
+    folder = save(family, tmp_path)
     theirs = answers(
         HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=2), manager, apply_chat_template=chat
     )
     ours = answers(make(open_model(folder, device="cpu"), 4), manager, apply_chat_template=chat)
     require_equal(ours, theirs)
-    assert len({str(one) for one in ours["go_on"]}) > 1
+    assert chat or len({str(one) for one in ours["go_on"]}) > 1
     opened: Any = open_model(folder, device="cpu")
     assert len(opened.tokenizer.encode(" ".join(WORDS) * 40)) > opened.longest  # long texts take several windows
 

@@ -1,0 +1,185 @@
+"""A line chart as SVG: axes, lines, error bars, a legend and the figures as a table. No script, no other file."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup, escape
+
+from taid_vlm.common.pages import visible
+from taid_vlm.report.scale import Scale, fitted, short, shows
+
+WIDTH, HEIGHT = 400, 230
+LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 24
+POINTS = 250  # more would lie on the same pixels
+ROWS = 12  # of the table
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line; ``colour`` is a number of the palette in run_page.css.
+
+    Attributes:
+        intervals: of each point, drawn as error bars; such a line has visible points that say their figures.
+        smoothed: draw the values pale and their running mean strong.
+        style: ``solid``, ``dashed`` or ``dotted``.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: int = 0
+    intervals: Sequence[tuple[float, float]] = ()
+    smoothed: bool = False
+    style: str = "solid"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a chart shows; ``unit`` is of the vertical axis, ``about`` a sentence on how to read it."""
+
+    title: str
+    unit: str
+    lines: Sequence[Line]
+    about: str = ""
+    log: bool = False
+    bounds: tuple[float, float] | None = None
+    x_title: str = "optimizer step"
+    missing: Sequence[str] = field(default_factory=tuple)  # names of runs without such figures
+
+    @property
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Heads and rows: the figures of all lines at a few places."""
+        places = sorted({x for line in self.lines for x in line.x})
+        if len(places) > ROWS:
+            chosen = [round(at * (len(places) - 1) / (ROWS - 1)) for at in range(ROWS)]
+            places = [places[at] for at in chosen]
+        known = [dict(zip(line.x, line.y, strict=True)) for line in self.lines]
+        rows = [[short(x), *(short(of[x]) if x in of else "" for of in known)] for x in places]
+        return [self.x_title, *(line.name for line in self.lines)], rows
+
+
+def draw(chart: Chart, key: str) -> Markup:
+    """The SVG of a chart.
+
+    Args:
+        key: unique in the page, for the names of its parts.
+    """
+    values = [y for line in chart.lines for y in line.y]
+    values += [end for line in chart.lines for pair in line.intervals for end in pair]
+    shown = [value for value in values if shows(value, chart.log)]
+    if not shown:
+        return Markup("")
+    across = fitted([x for line in chart.lines for x in line.x], LEFT, WIDTH - RIGHT, margin=0.0)
+    bounds = (HEIGHT - BOTTOM, TOP)
+    up = Scale(*chart.bounds, *bounds) if chart.bounds else fitted(_middle(shown, chart), *bounds, log=chart.log)
+    lines = [part for line in chart.lines for part in _drawn(line, across, up)]
+    head = (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{key}-t {key}-d">'
+        f'<title id="{key}-t">{_text(chart.title)}</title><desc id="{key}-d">{_text(described(chart))}</desc>'
+        f'<clipPath id="{key}-c"><rect x="{LEFT}" y="{TOP - 4}" width="{WIDTH - LEFT - RIGHT + 4}" height="{HEIGHT - TOP - BOTTOM + 8}"/></clipPath>'
+    )
+    return Markup(f'{head}{_axes(across, up)}<g clip-path="url(#{key}-c)">{"".join(lines)}</g></svg>')
+
+
+def described(chart: Chart) -> str:
+    """What a chart shows, in words."""
+    told = []
+    for line in chart.lines:
+        pairs = [(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(y)]
+        if pairs:
+            (x0, y0), (x1, y1) = pairs[0], pairs[-1]
+            low, high = min(y for _, y in pairs), max(y for _, y in pairs)
+            told.append(
+                f"{line.name}: {short(y0)} at {short(x0)}, {short(y1)} at {short(x1)}, from {short(low)} to {short(high)} in all."
+            )
+    return f"{chart.unit} by {chart.x_title}. " + " ".join(told)
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Running mean over about a thirtieth of the values, without the pull of its start; values that are not finite stay."""
+    keep = max(0.0, 1 - 30 / len(values)) if values else 0.0
+    keep, mean, weight, out = min(keep, 0.98), 0.0, 0.0, []
+    for value in values:
+        if not math.isfinite(value):
+            out.append(value)
+            continue
+        mean, weight = keep * mean + (1 - keep) * value, keep * weight + 1 - keep
+        out.append(mean / weight)
+    return out
+
+
+def _middle(values: Sequence[float], chart: Chart) -> Sequence[float]:
+    """Values without the few wild ones of a long noisy line, which would press all others flat."""
+    if chart.log or not any(line.smoothed for line in chart.lines) or len(values) < 50:
+        return values
+    ordered = sorted(values)
+    cut = len(ordered) // 100
+    low, high = ordered[cut], ordered[-1 - cut]
+    air = (high - low) or 1.0
+    return [value for value in values if low - air <= value <= high + air]
+
+
+def _axes(across: Scale, up: Scale) -> str:
+    """Round values at the left and below; the table has them for those who do not see."""
+    bottom, parts = HEIGHT - BOTTOM, []
+    for tick in up.ticks():
+        y = f"{up.place(tick):.1f}"
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{LEFT - 5}" y="{y}" dy="0.35em" text-anchor="end">{short(tick)}</text>')
+    for tick in across.ticks(5):
+        x = across.place(tick)
+        anchor = "end" if x > WIDTH - RIGHT - 14 else "start" if x < LEFT + 8 else "middle"
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="{anchor}">{short(tick)}</text>')
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
+    return f'<g aria-hidden="true">{"".join(parts)}</g>'
+
+
+def _drawn(line: Line, across: Scale, up: Scale) -> Iterator[str]:
+    colour = f"c{line.colour % 8}"
+    if line.smoothed and len(line.y) > 10:
+        yield _path(thinned(line.x, line.y), across, up, f"{colour} pale")
+        yield _path(thinned(line.x, smoothed(line.y)), across, up, colour)
+    else:
+        yield _path(thinned(line.x, line.y), across, up, f"{colour} {line.style}")
+    for index, (low, high) in enumerate(line.intervals):
+        x, y = line.x[index], line.y[index]
+        if not all(shows(value, up.log) for value in (low, y, high)):
+            continue
+        at, top, bottom = (f"{value:.1f}" for value in (across.place(x), up.place(high), up.place(low)))
+        said = f"{line.name}, step {short(x)}: {short(y)} ({short(low)} to {short(high)})"
+        yield (
+            f'<g class="point {colour}" tabindex="0" role="img" aria-label="{_text(said)}"><title>{_text(said)}</title>'
+            f'<line x1="{at}" x2="{at}" y1="{top}" y2="{bottom}"/><circle cx="{at}" cy="{up.place(y):.1f}" r="4"/></g>'
+        )
+
+
+def _path(points: Sequence[tuple[float, float]], across: Scale, up: Scale, names: str) -> str:
+    """A line that breaks where a value has no place."""
+    steps, pen = [], "M"
+    for x, y in points:
+        if not shows(y, up.log):
+            pen = "M"
+            continue
+        steps.append(f"{pen}{across.place(x):.1f} {up.place(y):.1f}")
+        pen = "L"
+    return f'<path class="{names}" d="{"".join(steps)}"/>' if steps else ""
+
+
+def thinned(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
+    """At most about :data:`POINTS` points: of each stretch the lowest and the highest, so that no spike is lost; the ends stay."""
+    points = list(zip(x, y, strict=True))
+    size = -(-2 * len(points) // POINTS)
+    if size <= 2:
+        return points
+    kept = [points[0]]
+    for start in range(0, len(points), size):
+        some = sorted(points[start : start + size], key=lambda point: point[1])
+        wild = [point for point in some if not math.isfinite(point[1])][:1]  # a gap stays a gap
+        sound = [point for point in some if math.isfinite(point[1])]
+        kept += sorted({*sound[:1], *sound[-1:], *wild})
+    return [*kept, points[-1]] if kept[-1] != points[-1] else kept
+
+
+def _text(text: str) -> str:
+    return str(escape(visible(text)))

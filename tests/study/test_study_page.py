@@ -1,0 +1,83 @@
+"""The page holds what the records hold, computed again here."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from taid_vlm.study import page
+from taid_vlm.study.compare import rows_of
+from taid_vlm.study.page import write_page
+from taid_vlm.study.plan import comparison_jobs, tuning_jobs
+from taid_vlm.study.records import Records
+from taid_vlm.study.tuning import chosen_rates
+from tests.study.study_cases import AROUND, MAIN, TALK, record_of
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(page, "SETTINGS", (MAIN, AROUND, TALK))
+    records = Records(tmp_path / "runs")
+    for setting in (MAIN, TALK):
+        for job in tuning_jobs(setting):
+            records.add(record_of(job))
+    chosen = chosen_rates((MAIN, TALK), records)
+    for setting in (MAIN, TALK, AROUND):
+        for job in comparison_jobs(setting, chosen):
+            records.add(record_of(job))
+    return tmp_path / "runs"
+
+
+def test_a_row_is_the_mean_of_its_runs(out: Path, tmp_path: Path) -> None:
+    records = Records(out)
+    rows = {row.method: row for row in rows_of(MAIN, chosen_rates((MAIN, TALK), records), records)}
+    taid, kl = ([records.all[f"charts/{m}/seed-{s}"].figures["test"]["exact"] for s in range(3)] for m in ("taid", "kl"))
+    assert rows["taid"].figures["exact"][0] == pytest.approx(np.mean(taid))
+    assert rows["taid"].difference == pytest.approx(np.mean(taid) - np.mean(kl))
+    low, high = rows["taid"].interval or (0, 0)
+    assert low < np.mean(taid) - np.mean(kl) < high
+    assert rows["taid"].p == 1 / 4  # three seeds cannot say more
+    seen = [records.all[f"charts/taid/seed-{s}"].items["test"]["right"][:50].count("1") / 50 for s in range(3)]
+    assert rows["taid"].figures["visual_reliance"][0] == pytest.approx(np.mean(seen) - 0.3)
+    assert rows["kl"].difference is None
+    assert rows["taid"].holm is not None
+    assert rows["taid"].holm >= rows["taid"].p
+
+
+def test_the_page_is_made_again_from_its_own_records(out: Path, tmp_path: Path) -> None:
+    results = tmp_path / "docs" / "study"
+    first = write_page(out, results).read_text()
+    again = write_page(tmp_path / "nothing", results).read_text()
+    assert first == again
+    assert (results / "charts.png").stat().st_size > 1000
+    assert (results / "charts-clocks.png").is_file()
+    assert not re.search(r"/tmp|/root|None|nan", first)
+
+
+def test_the_page_says_what_is_missing_and_what_failed(out: Path, tmp_path: Path) -> None:
+    records = Records(out)
+    gone = out / "records" / "charts" / "taid" / "seed-1.json"
+    broken = records.all["charts/rkl/seed-0"]
+    records.add(type(broken)(**{**vars(broken), "figures": {}, "items": {}, "failed": "not finite"}))
+    gone.unlink()
+    text = write_page(out, tmp_path / "docs" / "study").read_text()
+    assert "1 runs are to come" in text
+    assert "| RKL | 0.003 | 2, 1 failed |" in text
+
+
+def test_runs_of_other_parts_are_not_compared(out: Path) -> None:
+    records = Records(out)
+    for seed in range(3):
+        other = records.all[f"charts/taid/seed-{seed}"]
+        records.add(type(other)(**{**vars(other), "made_of": {"teacher": "another"}}))
+    rows = {row.method: row for row in rows_of(MAIN, chosen_rates((MAIN, TALK), records), records)}
+    assert rows["taid"].difference is None
+    assert rows["rkl"].difference is not None
+
+
+def test_what_a_person_concludes_is_part_of_the_page(out: Path, tmp_path: Path) -> None:
+    results = tmp_path / "docs" / "study"
+    results.mkdir(parents=True)
+    (results / "reading.md").write_text("## What it shows\n\nNothing yet.\n")
+    assert "## What it shows" in write_page(out, results).read_text()
