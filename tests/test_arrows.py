@@ -16,6 +16,8 @@ ALLOWED = {
     "export": {"common", "models"},
     "launch": {"common"},
     "convert": {"common", "models"},
+    "doctor": {"common"},
+    "new": {"common", "recipe", "models"},
     "report": {"common", "recipe", "losses"},
     "planning": {"common", "recipe", "models", "losses", "data", "export"},
     "study": {"common", "recipe", "data", "models", "losses", "training"},

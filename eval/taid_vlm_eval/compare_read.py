@@ -165,10 +165,10 @@ def unlike(one: Evaluation, other: Evaluation) -> list[str]:
         for each in (one, other)
         if each.state["errors"]
     ]
-    if styles[0].get("protocol") and styles[0]["protocol"] == styles[1].get("protocol"):
-        if styles[0]["family"] != styles[1]["family"]:
-            families = f"{styles[0]['family']!r} and {styles[1]['family']!r}"
-            return [*notes, f"asked as the families {families} of the protocol {styles[0]['protocol']!r}"]
+    protocols = [style.get("protocol") for style in styles]
+    if protocols[0] and protocols[0] == protocols[1] and styles[0]["family"] != styles[1]["family"]:
+        families = f"{styles[0]['family']!r} and {styles[1]['family']!r}"
+        return [*notes, f"asked as the families {families} of the protocol {protocols[0]!r}"]
     for key in TOLD:
         if one.state[key] != other.state[key]:
             notes.append(f"{key} differs: {one.state[key]!r} and {other.state[key]!r}")

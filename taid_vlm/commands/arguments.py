@@ -44,9 +44,7 @@ Overrides = Annotated[
 Tasks = Annotated[
     str, typer.Option(help="names or YAML files of tasks, separated by commas", autocompletion=complete_tasks)
 ]
-TasksFolder = Annotated[
-    list[Path] | None, typer.Option(help="one more folder of tasks; may be given several times")
-]
+TasksFolder = Annotated[list[Path] | None, typer.Option(help="one more folder of tasks; may be given several times")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print only the result")]
 
 

@@ -38,8 +38,11 @@ def new(
         bool | None, typer.Option("--images/--text", help="a student that sees pictures, or a plain language model")
     ] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of the run; 0 is the processor")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="LIBRARY:NAME of the vision encoder [a SigLIP2 of transformers]")
+    ] = None,
 ) -> None:
     """Write a first recipe, with a comment at each key. What no option says is asked on a terminal."""
     from taid_vlm.new import Answers, write_new
 
-    print(write_new(out, Answers(teacher, student, data, kind, images, gpus)))
+    print(write_new(out, Answers(teacher, student, data, kind, images, gpus, encoder)))

@@ -106,9 +106,7 @@ def compare(
     """Paired differences of evaluations of the same items, with intervals."""
     from taid_vlm_eval.compare_command import run_compare
 
-    run_compare(
-        folders, tasks=names_in(tasks), tasks_folders=tasks_folder or [], html=html, most=most, as_json=as_json
-    )
+    run_compare(folders, tasks=names_in(tasks), tasks_folders=tasks_folder or [], html=html, most=most, as_json=as_json)
 
 
 @measuring_app.command()

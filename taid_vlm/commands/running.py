@@ -46,9 +46,7 @@ def launch(
     main: Annotated[str | None, typer.Option(help="HOST:PORT where several machines meet")] = None,
     strategy: Annotated[
         str,
-        typer.Option(
-            help="how the student is spread: ddp, fsdp2, zero2 or zero3", autocompletion=complete_strategies
-        ),
+        typer.Option(help="how the student is spread: ddp, fsdp2, zero2 or zero3", autocompletion=complete_strategies),
     ] = "ddp",
     output: Output = None,
     config: Annotated[
@@ -83,7 +81,9 @@ def quickstart(
         ),
     ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="forget earlier runs in the output folder")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print only the table's file, OUTPUT/table.json")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="print only the table's file, OUTPUT/table.json")
+    ] = False,
 ) -> None:
     """Distil a vision-language teacher into small students and compare them."""
     from taid_vlm.quickstart import quickstart as run

@@ -436,7 +436,9 @@ class Recipe(Strict):
             if self.student.train.vision_encoder.mode != "frozen":
                 raise ValueError("data.cache_image_features needs student.train.vision_encoder.mode: frozen")
         if self.training.keep_best == "evaluation" and self.evaluation.every is None:
-            raise ValueError("training.keep_best: evaluation needs evaluations in the middle of training: set evaluation.every")
+            raise ValueError(
+                "training.keep_best: evaluation needs evaluations in the middle of training: set evaluation.every"
+            )
         if self.training.keep_best not in (None, "evaluation") and not self.data.validation:
             raise ValueError("training.keep_best needs held-out samples: set data.validation")
         if self.evaluation.ema and self.training.ema is None:

@@ -49,8 +49,8 @@ def _entropy(runs: Sequence[Run]) -> Iterator[Chart]:
     about = "A student far above its teacher is unsure (mode averaging); one far below has dropped answers (mode collapse)."
     yield Chart("Entropy", "nats per token", lines, about, missing=_missing(runs, "student_entropy"))
     for key, title, about in (
-        ("head_mass", "Head mass", "Probability that the student gives to its likeliest tokens."),
-        ("tail_mass", "Tail mass", "Probability that the student gives to its unlikeliest tokens."),
+        ("head_mass", "Head mass", "Probability that the student gives to its ten likeliest tokens."),
+        ("tail_mass", "Tail mass", "Probability that the student gives to the unlikeliest fifth of the vocabulary."),
     ):
         yield _figure(runs, key, title, "share of probability", about, noisy=True, log=key == "tail_mass")
 

@@ -132,7 +132,7 @@ class Bench:
         if pair == "a":
             self._encode(recipe, teacher, [record for part in parts.values() for record in part])
         precision = choose_precision("auto", torch.device("cpu"))
-        pairer = Pairer.of(recipe.data, teacher.processor, teacher.processor)  # type: ignore[arg-type]
+        pairer = Pairer.of(recipe.data, teacher.processor, teacher.processor)
         held = {n: _held(part, pairer, teacher, self.store, precision) for n, part in parts.items()}
         questions: dict[str, list[str]] = questions_of(parts["test"]) if pair == "b" else {}
         answers = []
@@ -174,16 +174,14 @@ def _cpuinfo() -> list[str]:
     return file.read_text().splitlines() if file.is_file() else []
 
 
-def _held(
-    records: list[Record], pairer: Pairer, teacher: Teacher, store: FeatureStore | None, precision: str
-) -> Held:
+def _held(records: list[Record], pairer: Pairer, teacher: Teacher, store: FeatureStore | None, precision: str) -> Held:
     file = cache_folder() / "study" / "held" / f"{teacher.fingerprint[:16]}-{precision}-{_digest(records)}.pt"
     states = torch.load(file, weights_only=True) if file.is_file() else None
     held = hold(records, pairer, teacher, store, precision, states)
     if states is None:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(f".{os.getpid()}")
-        torch.save(held.teacher_NH, temporary)
+        torch.save(held.states, temporary)
         temporary.replace(file)
     return held
 

@@ -69,7 +69,7 @@ def write_split(folder: Path, split: str, blocks: list[Block], pictures: int) ->
     """Draw ``pictures`` charts, alternately bars and lines, and write two questions about each."""
     draws = random.Random(f"charts {VERSION} {split}")
     (folder / split).mkdir()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index in range(pictures):
         picture, asked = (_bars if index % 2 else _line)(draws, blocks)
         name = f"{split}/{index:04d}.png"
@@ -95,7 +95,11 @@ def _bars(draws: random.Random, blocks: list[Block]) -> tuple[Image.Image, list[
         values = [abs(value) for value in draws.sample(draws.choice(blocks).values, count)]
         bars = Bars(tuple(draws.sample(list(COLOURS), count)), tuple(values))
         ordered = sorted(values)
-        if ordered[-1] and ordered[-1] - ordered[-2] >= GAP * ordered[-1] and ordered[1] - ordered[0] >= GAP * ordered[-1]:
+        if (
+            ordered[-1]
+            and ordered[-1] - ordered[-2] >= GAP * ordered[-1]
+            and ordered[1] - ordered[0] >= GAP * ordered[-1]
+        ):
             return draw_bars(bars), list(ask_bars(draws, bars))
 
 
@@ -140,7 +144,12 @@ def _line(draws: random.Random, blocks: list[Block]) -> tuple[Image.Image, list[
             continue
         best, worst = values.index(max(values)), values.index(min(values))
         middle = (length - 1) / 2
-        if abs(best - middle) < 1 or abs(worst - middle) < 1 or values.count(max(values)) > 1 or values.count(min(values)) > 1:
+        if (
+            abs(best - middle) < 1
+            or abs(worst - middle) < 1
+            or values.count(max(values)) > 1
+            or values.count(min(values)) > 1
+        ):
             continue
         colour = draws.choice(list(COLOURS))
         return draw_line(colour, values), [
@@ -162,5 +171,3 @@ def draw_line(colour: str, values: tuple[float, ...]) -> Image.Image:
     points = [(LEFT + i * step, BOTTOM - (v - low) / (high - low) * (BOTTOM - TOP)) for i, v in enumerate(values)]
     pen.line(points, fill=COLOURS[colour], width=5, joint="curve")
     return picture
-
-

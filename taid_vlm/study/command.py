@@ -52,6 +52,15 @@ def run(
 
 
 @study_app.command()
+def prepare() -> None:
+    """Make the data that the runs read, so that the recipes under study/ can be trained by hand, too. ``run`` does it by itself."""
+    from taid_vlm.study.prepare import MAKERS
+
+    for name in ("charts-1", "talk-1"):
+        MAKERS[name]()
+
+
+@study_app.command()
 def status(
     only: Only = "", methods: Methods = "", seeds: Seeds = None, out: Out = OUT, results: Results = RESULTS
 ) -> None:

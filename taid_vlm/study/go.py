@@ -93,7 +93,9 @@ def work(asked: Asked, say: Callable[[str], None]) -> None:
                 f"learning rates are tuned in {', '.join(sorted(waiting))}, which is not finished: run it first, or ask for it too"
             )
         if not ready:
-            raise UserError(f"no learning rate of {', '.join(sorted({job.method for job in missing}))} could be trained with")
+            raise UserError(
+                f"no learning rate of {', '.join(sorted({job.method for job in missing}))} could be trained with"
+            )
         time.sleep(WAIT)  # others are at the rest
 
 
@@ -128,7 +130,17 @@ def _claim(file: Path) -> Iterator[bool]:
 @contextmanager
 def _worker(asked: Asked) -> Iterator[None]:
     """One more process that does the same; it is asked to stop when this one ends."""
-    command = [sys.executable, "-m", "taid_vlm", "study", "run", "--out", str(asked.out), "--results", str(asked.results)]
+    command = [
+        sys.executable,
+        "-m",
+        "taid_vlm",
+        "study",
+        "run",
+        "--out",
+        str(asked.out),
+        "--results",
+        str(asked.results),
+    ]
     for name, values in (("--only", asked.only), ("--methods", asked.methods)):
         command += [name, ",".join(values)] if values else []
     command += [] if asked.seeds is None else ["--seeds", str(asked.seeds)]

@@ -27,15 +27,15 @@ class Held:
     """Held-out samples and the teacher's hidden states at their answer rows.
 
     Attributes:
-        tokens_S: answer tokens of each sample.
-        teacher_NH: hidden states in the order of the samples; teacher_head_VH its head.
+        tokens: answer tokens of each sample, [S].
+        states, head: of the teacher; hidden states [N, H] in the order of the samples, and the weight [V, H].
     """
 
     samples: PreparedRecords
     store: FeatureStore | None
-    tokens_S: Tensor
-    teacher_NH: Tensor
-    teacher_head_VH: Tensor
+    tokens: Tensor
+    states: Tensor
+    head: Tensor
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,15 @@ def hold(
         states_NH: what the teacher said before.
     """
     samples = PreparedRecords(records, pairer, skip_bad=False, decode_pictures=False)
-    tokens_S = torch.tensor([len(pairer.pair(record).labels) for record in records])
+    tokens = torch.tensor([len(pairer.pair(record).labels) for record in records])
     if states_NH is not None:
-        return Held(samples, store, tokens_S, states_NH, teacher.head_weight.float())
+        return Held(samples, store, tokens, states_NH, teacher.head_weight.float())
     found = []
     for batch in _batches(samples, teacher.processor.tokenizer.eos_token_id):
         assert batch.teacher is not None
         with autocast(torch.device("cpu"), precision):
             found.append(teacher.hidden(teacher_inputs(batch, batch.teacher, teacher, store)).float())
-    return Held(samples, store, tokens_S, torch.cat(found), teacher.head_weight.float())
+    return Held(samples, store, tokens, torch.cat(found), teacher.head_weight.float())
 
 
 @torch.no_grad()
@@ -105,16 +105,14 @@ def measure(student: Student, processor: Processor, held: Held, precision: str) 
     for batch in _batches(held.samples, processor.tokenizer.eos_token_id):
         with autocast(torch.device("cpu"), precision):
             hidden_NH = student.hidden(model_inputs(batch, batch.student, processor, held.store)).float()
-        teacher_NH = held.teacher_NH[start : start + len(hidden_NH)]
+        teacher_NH = held.states[start : start + len(hidden_NH)]
         start += len(hidden_NH)
-        heads = (student.head.weight.float(), held.teacher_head_VH)
+        heads = (student.head.weight.float(), held.head)
         per_row += _figures(hidden_NH, teacher_NH, heads, batch.labels)
-    return _by_sample(torch.cat(per_row), held.tokens_S)
+    return _by_sample(torch.cat(per_row), held.tokens)
 
 
-def _figures(
-    hidden_NH: Tensor, teacher_NH: Tensor, heads: tuple[Tensor, Tensor], labels_N: Tensor
-) -> Iterator[Tensor]:
+def _figures(hidden_NH: Tensor, teacher_NH: Tensor, heads: tuple[Tensor, Tensor], labels_N: Tensor) -> Iterator[Tensor]:
     """Rows of right, agreed, cross-entropy, KL, reverse KL and entropy, [N, 6]."""
     for start in range(0, len(hidden_NH), ROWS_AT_ONCE):
         which = slice(start, start + ROWS_AT_ONCE)
@@ -137,11 +135,11 @@ def _figures(
         )
 
 
-def _by_sample(rows_N6: Tensor, tokens_S: Tensor) -> Measured:
-    sample_N = torch.repeat_interleave(torch.arange(len(tokens_S)), tokens_S)
-    sums_S6 = torch.zeros(len(tokens_S), rows_N6.shape[1], dtype=rows_N6.dtype).index_add_(0, sample_N, rows_N6)
+def _by_sample(rows_N6: Tensor, tokens: Tensor) -> Measured:
+    sample_N = torch.repeat_interleave(torch.arange(len(tokens)), tokens)
+    sums_S6 = torch.zeros(len(tokens), rows_N6.shape[1], dtype=rows_N6.dtype).index_add_(0, sample_N, rows_N6)
     right, *sums = sums_S6.unbind(dim=1)
-    return Measured(tokens_S, right == tokens_S, *sums)
+    return Measured(tokens, right == tokens, *sums)
 
 
 def _batches(samples: PreparedRecords, pad_id: int) -> Iterator[PairedBatch]:

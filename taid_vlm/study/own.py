@@ -58,7 +58,7 @@ def sampled(teacher: Teacher, questions: Sequence[str], temperature: float) -> l
         some = questions[start : start + BATCH]
         messages: list[list[dict[str, Any]]] = [[{"role": "user", "content": question}] for question in some]
         prompts = [processor.render(one, add_generation_prompt=True).ids for one in messages]
-        inputs = ModelInputs(*left_padded(prompts, processor.end_of_turn_id), torch.zeros(0, dtype=torch.long))  # type: ignore[union-attr, arg-type]
+        inputs = ModelInputs(*left_padded(prompts, processor.end_of_turn_id), torch.zeros(0, dtype=torch.long))
         draws = Draws(numbers[start : start + BATCH], Sampling(temperature))
         with autocast(torch.device("cpu"), precision):
             ids = continued_ids(

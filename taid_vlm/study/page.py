@@ -7,8 +7,8 @@ from pathlib import Path
 from taid_vlm.common.files import write_atomic
 from taid_vlm.study.compare import Row, rows_of
 from taid_vlm.study.methods import METHODS
-from taid_vlm.study.plan import SETTINGS, TUNING_SEED, Setting, tuning_jobs
 from taid_vlm.study.pictures import draw_clocks, draw_differences
+from taid_vlm.study.plan import SETTINGS, TUNING_SEED, Setting, tuning_jobs
 from taid_vlm.study.records import Record, Records
 from taid_vlm.study.tuning import PRIMARY, chosen_rates
 
@@ -69,7 +69,7 @@ taid-vlm study report                       # this page
 ```
 
 Started without `docs/results/study/records.jsonl`, the first command makes every run anew: `taid-vlm study --results FOLDER` writes page and records
-elsewhere. The teacher of the charts ships with the recipes; `taid-vlm train study/charts/teacher` makes another one.
+elsewhere. The teacher of the charts ships with the recipes; `taid-vlm study prepare` and `taid-vlm train study/charts/teacher` make another one.
 """
 
 
@@ -163,8 +163,12 @@ def _what_ran(records: Records) -> Iterator[str]:
     yield "|---|---|---|---:|---:|"
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records.all.values():
-        machine = ", ".join(f"{value} {name}" if name == "threads" else str(value) for name, value in record.hardware.items())
-        versions = ", ".join(f"{name} {number}" for name, number in record.versions.items() if name in ("torch", "transformers"))
+        machine = ", ".join(
+            f"{value} {name}" if name == "threads" else str(value) for name, value in record.hardware.items()
+        )
+        versions = ", ".join(
+            f"{name} {number}" for name, number in record.versions.items() if name in ("torch", "transformers")
+        )
         parts = ", ".join(f"{name} {digest[:8]}" for name, digest in record.made_of.items())
         groups.setdefault((machine, versions, parts), []).append(record)
     for (machine, versions, parts), some in sorted(groups.items()):

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm.recipe import Recipe, load_recipe
@@ -72,7 +73,13 @@ class Job:
         """What is trained."""
         setting = self.setting
         own = dict(setting.rules).get(self.method, ())
-        given = [*METHODS[self.method].overrides, *setting.overrides, *own, f"seed={self.seed}", f"training.lr={self.lr}"]
+        given = [
+            *METHODS[self.method].overrides,
+            *setting.overrides,
+            *own,
+            f"seed={self.seed}",
+            f"training.lr={self.lr}",
+        ]
         return load_recipe(setting.recipe, given)
 
     def digest(self) -> str:
@@ -157,23 +164,27 @@ def _own(temperature: str) -> str:
     return f'data.train=[{{kind: jsonl, path: "cache:study/talk-own-t{temperature}-1", split: train}}]'
 
 
-_A = {"pair": "a", "recipe": _CHARTS}
-_B = {"pair": "b", "recipe": _TALK}
+_A: dict[str, Any] = {"pair": "a", "recipe": _CHARTS}
+_B: dict[str, Any] = {"pair": "b", "recipe": _TALK}
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("charts", "charts, 2 of 30 layers, 300 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_CHARTS_RULES, **_A),
-    Setting(
-        "talk", "exchanges, 10 of 30 layers, 100 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_TALK_RULES, **_B
-    ),
+    Setting("talk", "exchanges, 10 of 30 layers, 100 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_TALK_RULES, **_B),
     Setting(
         "charts-long",
         "charts, 4,800 updates of 2, alpha 5e-4 per update",
-        overrides=("training.steps=4800", "training.batch_size=2", "training.warmup_steps=200", "training.max_skipped=100"),
+        overrides=(
+            "training.steps=4800",
+            "training.batch_size=2",
+            "training.warmup_steps=200",
+            "training.max_skipped=100",
+        ),
         methods=("kl", "rkl", "taid_linear", "taid_exponential", "taid", "taid_set_point"),
         seeds=3,
         tuned_in="charts",
         rules=tuple(
-            (name, ("loss.alpha_total=null", "loss.alpha=5.0e-4")) for name in ("taid_exponential", "taid", "taid_set_point")
+            (name, ("loss.alpha_total=null", "loss.alpha=5.0e-4"))
+            for name in ("taid_exponential", "taid", "taid_set_point")
         ),
         **_A,
     ),

@@ -59,7 +59,9 @@ def make_teacher(layers: int) -> None:
     """A teacher of the charts with fewer layers, trained as the shipped one was."""
     folder = cache_folder() / "study" / f"charts-teacher-{layers}"
     if not folder.is_dir():
-        student = _trained(load_recipe("study/charts/teacher", [f"student.language_model.layers={layers}"]), folder.name)
+        student = _trained(
+            load_recipe("study/charts/teacher", [f"student.language_model.layers={layers}"]), folder.name
+        )
         with new_folder(folder) as temporary:
             shutil.copytree(student, temporary, dirs_exist_ok=True)
         shutil.rmtree(student.parent)

@@ -1,4 +1,4 @@
-"""The text of the study: short exchanges of chatterbot-corpus, and the same questions with answers that the teacher draws itself."""
+"""The text of the study: short exchanges of chatterbot-corpus, each question in one split."""
 
 import hashlib
 import json
@@ -50,7 +50,9 @@ def write_exchanges(file: Path, exchanges: Sequence[Exchange]) -> None:
 
 
 def corpus() -> Iterable[Exchange]:
-    sources = [DataSource(kind="chatterbot", path="asset:chatterbot-corpus", split=split) for split in ("train", "test")]
+    sources = [
+        DataSource(kind="chatterbot", path="asset:chatterbot-corpus", split=split) for split in ("train", "test")
+    ]
     for record in read_records(sources, 0):
         question, answer = (message["content"] for message in record.messages)
         yield question, answer

@@ -69,7 +69,9 @@ def test_a_clock_that_can_hardly_move_says_so() -> None:
     assert clock(alpha=0.01).warnings() == []
 
 
-@pytest.mark.parametrize("options", [{"set_point": None}, {"schedule": "linear"}, {"set_point": 0.0}, {"set_point": -1}])
+@pytest.mark.parametrize(
+    "options", [{"set_point": None}, {"schedule": "linear"}, {"set_point": 0.0}, {"set_point": -1}]
+)
 def test_what_cannot_be_followed_is_refused(options: dict) -> None:
     with pytest.raises(UserError, match="set_point"):
         clock(**options)

@@ -10,7 +10,15 @@ MAIN = Setting(
     "charts", "charts, small", "a", "study/charts/student", methods=tuple(QUALITY), seeds=3, rates=(1e-3, 3e-3)
 )
 AROUND = Setting(
-    "charts-long", "charts, longer", "a", "study/charts/student", ("training.steps=400",), ("kl", "taid"), 2, (), "charts"
+    "charts-long",
+    "charts, longer",
+    "a",
+    "study/charts/student",
+    ("training.steps=400",),
+    ("kl", "taid"),
+    2,
+    (),
+    "charts",
 )
 TALK = Setting("talk", "exchanges, small", "b", "study/text/student", methods=("kl", "taid"), seeds=2, rates=(1e-3,))
 ITEMS = 200

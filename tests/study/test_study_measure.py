@@ -1,7 +1,5 @@
 """Held-out figures against generation, and against the logits computed at once."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -89,7 +87,7 @@ def test_figures_are_those_of_the_logits(parts) -> None:
 
 
 def test_a_model_agrees_with_itself(parts) -> None:
-    student, processor, teacher = parts
+    _, processor, teacher = parts
     held = hold(records(["abc", "hello"]), Pairer(processor, teacher.processor, 64), teacher, None, "fp32")
     figures = measure(teacher.model, processor, held, "fp32").figures()
     assert figures["agreement"] == 1.0
@@ -100,6 +98,6 @@ def test_what_the_teacher_said_before_is_used_again(parts) -> None:
     student, processor, teacher = parts
     samples, pairer = records(["abc", "hello"]), Pairer(processor, teacher.processor, 64)
     first = hold(samples, pairer, teacher, None, "fp32")
-    again = hold(samples, pairer, teacher, None, "fp32", first.teacher_NH)
-    assert again.teacher_NH is first.teacher_NH
+    again = hold(samples, pairer, teacher, None, "fp32", first.states)
+    assert again.states is first.states
     assert measure(student, processor, again, "fp32").figures() == measure(student, processor, first, "fp32").figures()

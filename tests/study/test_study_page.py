@@ -32,7 +32,9 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_row_is_the_mean_of_its_runs(out: Path, tmp_path: Path) -> None:
     records = Records(out)
     rows = {row.method: row for row in rows_of(MAIN, chosen_rates((MAIN, TALK), records), records)}
-    taid, kl = ([records.all[f"charts/{m}/seed-{s}"].figures["test"]["exact"] for s in range(3)] for m in ("taid", "kl"))
+    taid, kl = (
+        [records.all[f"charts/{m}/seed-{s}"].figures["test"]["exact"] for s in range(3)] for m in ("taid", "kl")
+    )
     assert rows["taid"].figures["exact"][0] == pytest.approx(np.mean(taid))
     assert rows["taid"].difference == pytest.approx(np.mean(taid) - np.mean(kl))
     low, high = rows["taid"].interval or (0, 0)

@@ -61,7 +61,9 @@ def test_seeds_and_rates_are_in_the_recipe_and_the_key() -> None:
 def test_a_digest_does_not_depend_on_the_description_or_on_defaults_that_are_written_out() -> None:
     setting = setting_of("charts")
     job = Job(setting, "kl", 0, 1e-3)
-    written = Job(type(setting)(**{**vars(setting), "overrides": ("loss.beta=0.99", "description=another")}), "kl", 0, 1e-3)
+    written = Job(
+        type(setting)(**{**vars(setting), "overrides": ("loss.beta=0.99", "description=another")}), "kl", 0, 1e-3
+    )
     assert written.recipe() != job.recipe()
     assert written.digest() == job.digest()
 
