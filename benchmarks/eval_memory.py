@@ -56,6 +56,7 @@ def main() -> None:
             for count in arguments.counts:
                 make_task(place := Path(folder) / f"{kind}-{count}", kind, count)
                 rows.append(_in_a_fresh_process(place, kind, count))
+                print(rows[-1], file=sys.stderr, flush=True)
     print_rows(rows)
     write_atomic(arguments.out, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 

@@ -55,6 +55,30 @@ def export_run(model: Path, target: Path | None = None, to: str = "auto", *, ggu
     return "\n".join(lines)
 
 
+def export(model: str | Path, target: str | Path | None = None, to: str = "auto") -> Path:
+    """Write a checkpoint that stock transformers loads, proven by reloading it in a fresh process.
+
+    Args:
+        model: folder of a run, or of a student.
+        target: folder to write, which must not be there yet; ``export`` beside the student when left out.
+        to: ``auto`` for the first class that fits, or the name of one; docs/export.md has the table.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        UserError: no student there, the target exists, the class cannot hold the student, or the reloaded checkpoint answers
+            otherwise; then nothing is left.
+    """
+    from taid_vlm.export.write import export_student
+    from taid_vlm.models import load_student
+
+    place = Path(resolve(str(model)))
+    student = place / "student" if (place / "student").is_dir() else place
+    loaded = load_student(student)
+    return export_student(loaded, Path(target or student.parent / "export"), to, about=about_run(student)).folder
+
+
 def about_run(student: Path) -> str:
     """Markdown for the card: what the student's own card tells of the run, and the scores beside it."""
     card = student / "README.md"

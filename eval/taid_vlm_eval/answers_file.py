@@ -12,8 +12,8 @@ import numpy as np
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import disk_errors
 from taid_vlm_eval.answers import FORMAT, Answer, as_answer, as_header, is_final, line_of, parse, read_line, scan
-from taid_vlm_eval.data.marks import Places
 from taid_vlm_eval.locks import SharedLocks
+from taid_vlm_eval.marks import Places
 
 _WRITING, _PRESENT, _CLAIMS = 0, 1, 2  # the locks: one writes at a time, all who are here, and one for each claim
 _NONE = -1

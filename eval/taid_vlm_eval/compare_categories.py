@@ -36,7 +36,8 @@ def categories(scored: Sequence[Scored]) -> dict[str, list[str | None]]:
 
 def category_means(scored: Sequence[Scored], groups: Categories, seed: int) -> dict[str, Estimate]:
     """The mean of the values in each category, named ``key/category``, in the draws that every metric makes of a seed."""
-    columns, figures = [], {}
+    columns: list[np.ndarray] = []
+    figures = {}
     values_N = np.array([one.value for one in scored])
     for key, names in groups.items():
         for name in sorted({name for name in names if name is not None}):

@@ -50,4 +50,5 @@ def _made(path: Path) -> Picture:
         return Picture(why=str(error))
     image.thumbnail((SIDE, SIDE))
     larger = max(1.0, SHOWN / max(image.size))
-    return Picture(data_uri(image), *(max(1, round(side * larger)) for side in image.size))
+    width, height = (max(1, round(side * larger)) for side in image.size)
+    return Picture(data_uri(image), width, height)

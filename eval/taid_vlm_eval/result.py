@@ -103,7 +103,7 @@ def make_result(
     scorer, metric = None if task.scorer == NO_SCORER else SCORERS.get(task.scorer), METRICS.get(task.metric)
     scored, readings = score_items(task, items, answers, judgements)
     estimate = metric(scored, header["seed"])
-    errors = [(item.id, message) for item in items if (message := answers[item.id]["error"]) is not None]
+    errors, first_errors = _errors(items, answers)
     return Result(
         task=task.name,
         metric=task.metric,
@@ -113,8 +113,8 @@ def make_result(
         top=estimate.top,
         named={name: _plain(one) for name, one in estimate.named.items()},
         n=len(items),
-        errors=len(errors),
-        first_errors=[{"id": one, "error": message} for one, message in errors[:NAMED_ERRORS]],
+        errors=errors,
+        first_errors=first_errors,
         answers_per_second=answers_per_second,
         majority=majority_score(items, scorer, task.mode or None, metric) if scorer and scorer.closed else None,
         parse_rate=parse_rate(task, readings),
@@ -132,6 +132,16 @@ def make_result(
         judge=judgements.summary(readings) if judgements is not None else {"name": "rule"},
         versions=versions(),
     )
+
+
+def _errors(items: Sequence[Item], answers: Mapping[str, Answer]) -> tuple[int, list[dict[str, str]]]:
+    count, first = 0, list[dict[str, str]]()
+    for item in items:
+        if (message := answers[item.id]["error"]) is not None:
+            count += 1
+            if len(first) < NAMED_ERRORS:
+                first.append({"id": item.id, "error": message})
+    return count, first
 
 
 def _plain(estimate: Estimate) -> dict[str, float]:

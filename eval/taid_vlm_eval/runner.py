@@ -182,6 +182,8 @@ def _evaluate_one(
     with AnswersFile(output_dir / f"{task.name}.answers.jsonl", header, items.places) as answers:
         if answers.set_aside and say is not None:
             say(answers.set_aside)
+        if not answers.shared:
+            _without_locks(output_dir, running, say)
         answered, seconds = answer_items(model, items, task, answers, running)
         if not running.finish:
             return None
@@ -196,6 +198,14 @@ def _evaluate_one(
             result = make_result(task, items, answers, header=header, answers_per_second=speed, judgements=said)
         write_atomic(path, result.to_json())
     return result
+
+
+def _without_locks(folder: Path, running: Running, say: Callable[[str], None] | None) -> None:
+    found = f"the file system of {folder} has no locks, so processes cannot share work there"
+    if not running.finish:
+        raise UserError(f"{found}; evaluate with one process, or choose another output")
+    if say is not None:
+        say(f"{found}; see that no other one evaluates into it")
 
 
 def _watching(progress: Progress | None, watch: Watch | None) -> Watch:

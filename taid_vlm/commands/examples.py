@@ -45,6 +45,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'taid-vlm chat runs/taid/student --image picture.png --prompt "what color is the shape?"',
         "taid-vlm chat runs/language/student     # questions line by line",
     ),
+    "runs": ("taid-vlm runs", "taid-vlm runs experiments --json"),
+    "report": (
+        "taid-vlm report runs/taid",
+        "taid-vlm report runs/taid runs/kl --html compared.html",
+        "taid-vlm report runs/taid --ask 6",
+    ),
     "export": (
         "taid-vlm export runs/taid               # writes runs/taid/export",
         "taid-vlm export runs/taid/student exported --to smolvlm --gguf",
@@ -71,6 +77,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "version": ("taid-vlm version",),
     "study": ("taid-vlm study --jobs 2", "taid-vlm study status"),
+    "study prepare": ("taid-vlm study prepare",),
     "study run": ("taid-vlm study run --seeds 1 --methods taid,kl",),
     "study status": ("taid-vlm study status",),
     "study report": ("taid-vlm study report --out runs/study",),

@@ -11,6 +11,7 @@ Nothing here knows of models, data or training; of ours only ``taid_vlm.common``
 * ``fused``, ``chunks``, ``columns``, ``tile``, ``rows``: the same without a [rows, vocabulary] tensor.
 * ``topk``: a teacher known only by its K most likely tokens.
 * ``figures``: head and tail mass.
+* ``module``: TAID on full logits with its clock inside, for loops of somebody's own.
 """
 
 from taid_vlm.losses.adaptive import adaptive_kl, todi
@@ -23,6 +24,7 @@ from taid_vlm.losses.divergences import cross_entropy, forward_kl, reverse_kl, t
 from taid_vlm.losses.figures import head_and_tail_mass, means
 from taid_vlm.losses.fused import distillation_loss
 from taid_vlm.losses.mixtures import jensen_shannon, skew_forward_kl, skew_reverse_kl
+from taid_vlm.losses.module import TAIDLoss
 from taid_vlm.losses.objective import LOSS_NAMES, LossOutput, LossSpec
 from taid_vlm.losses.schedule import TAIDClock, linear_t
 from taid_vlm.losses.taid import taid, taid_cross_entropy, taid_target_logits
@@ -34,6 +36,7 @@ __all__ = [
     "LossOutput",
     "LossSpec",
     "TAIDClock",
+    "TAIDLoss",
     "TopK",
     "adaptive_kl",
     "alpha_beta",

@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from taid_vlm.common.errors import UserError
 
@@ -68,6 +69,17 @@ def asked(given: Answers, ask: Ask) -> Answers:
         said = _or(ask(f"5/5 GPUs, 0 for the processor [{_gpus_here()}]: "), str(_gpus_here()))
         gpus = int(said) if said.isdigit() else None
     return replace(given, images=images, teacher=teacher, student=student, data=data, gpus=gpus)
+
+
+def as_places(answers: Answers) -> Answers:
+    """The same with folders of this machine written as ./x, which tells them from hub ids."""
+    return replace(answers, teacher=_place(answers.teacher), student=_place(answers.student))
+
+
+def _place(name: str | None) -> str | None:
+    if name is None or name.startswith((".", "/", "~")) or not Path(name).is_dir():
+        return name
+    return f"./{name}"
 
 
 def _or(said: str, usual: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.doctor.surroundings import hub
 
 PROBE = [
     {"role": "user", "content": "a question"},
@@ -27,7 +28,9 @@ def chat_template_of(source: str) -> tuple[str, str]:
     try:
         from transformers import AutoTokenizer
 
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        # Without a look at the hub first, a missing network is found out in half a minute of retries.
+        here = Path(source).expanduser().is_dir() or hub(offline=False).state != "reached"
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, local_files_only=here)
     except Exception as error:  # of many libraries, by many causes; the recipe can be written all the same
         return "chatml", f"{source} cannot be read here ({str(error).splitlines()[0]}): chat_template is a guess"
     fitting = []

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
-from taid_vlm.new.answers import Answers, completed
+from taid_vlm.new.answers import Answers, as_places, completed
 from taid_vlm.new.content import content_of
 from taid_vlm.recipe.schema import Recipe
 
@@ -35,7 +35,7 @@ def write_new(out: Path, given: Answers) -> Path:
     """
     if out.exists():
         raise UserError(f"{out} exists; choose another name")
-    content, notes = content_of(completed(given))
+    content, notes = content_of(as_places(completed(given)))
     try:
         Recipe.model_validate(content)
     except ValidationError as error:

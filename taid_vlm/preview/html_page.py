@@ -1,6 +1,8 @@
 """A preview as one HTML page that needs nothing else: no script, no network."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from taid_vlm.common.pages import data_uri, page_template
 from taid_vlm.preview.schema import Left, Piece, Preview
@@ -12,7 +14,7 @@ FOLDER = Path(__file__).parent
 
 def page(preview: Preview) -> str:
     """The page; it is well-formed XML as well, and all text of the data is escaped in it."""
-    filters = {"data_uri": data_uri, "runs": runs, "share": _share, "number": _number}
+    filters: dict[str, Callable[..., Any]] = {"data_uri": data_uri, "runs": runs, "share": _share, "number": _number}
     template = page_template(FOLDER, "page", filters, SIGNS)
     figures = preview.figures
     most = max((count for one in figures.histogram for count in one.counts.values()), default=1)

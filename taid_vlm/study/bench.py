@@ -30,12 +30,12 @@ from taid_vlm.study.prepare import made_of
 from taid_vlm.study.records import Record as Finished
 from taid_vlm.training import train
 from taid_vlm.training.features import FeatureStore
-from taid_vlm.training.precision import choose_precision
 from taid_vlm.training.teachers import open_teacher
 
 SPLITS = {"a": ("validation", "test", "blank"), "b": ("validation", "test")}
 BROKE_DOWN = "the loss or its gradient was not finite"
 CLOCK_POINTS = 40
+PRECISION = "bf16"  # of the hidden states of held-out samples, as in the recipes; fp32 from the heads on
 
 
 @dataclass
@@ -113,8 +113,7 @@ class Bench:
     ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
         """Figures and items of a saved student, by split."""
         loaded = load_student(folder)
-        precision = choose_precision("auto", torch.device("cpu"))
-        measured = {n: measure(loaded.student, loaded.processor, held, precision) for n, held in exam.held.items()}
+        measured = {n: measure(loaded.student, loaded.processor, held, PRECISION) for n, held in exam.held.items()}
         figures = {name: _rounded(one.figures()) for name, one in measured.items()}
         if pair == "b":
             written = greedy_answers(loaded.student, loaded.processor, list(exam.questions))
@@ -131,9 +130,8 @@ class Bench:
         parts = {split: read_records([_source(recipe, split)], 0) for split in SPLITS[pair]}
         if pair == "a":
             self._encode(recipe, teacher, [record for part in parts.values() for record in part])
-        precision = choose_precision("auto", torch.device("cpu"))
         pairer = Pairer.of(recipe.data, teacher.processor, teacher.processor)
-        held = {n: _held(part, pairer, teacher, self.store, precision) for n, part in parts.items()}
+        held = {n: _held(part, pairer, teacher, self.store) for n, part in parts.items()}
         questions: dict[str, list[str]] = questions_of(parts["test"]) if pair == "b" else {}
         answers = []
         if pair == "b":
@@ -165,8 +163,7 @@ def hardware() -> dict[str, Any]:
     name = names[0] if names else platform.processor() or platform.machine()
     if torch.cuda.is_available():
         return {"device": torch.cuda.get_device_name(0), "processor": name}
-    precision = choose_precision("auto", torch.device("cpu"))
-    return {"device": "cpu", "processor": name, "threads": torch.get_num_threads(), "precision": precision}
+    return {"device": "cpu", "processor": name, "threads": torch.get_num_threads()}
 
 
 def _cpuinfo() -> list[str]:
@@ -174,10 +171,10 @@ def _cpuinfo() -> list[str]:
     return file.read_text().splitlines() if file.is_file() else []
 
 
-def _held(records: list[Record], pairer: Pairer, teacher: Teacher, store: FeatureStore | None, precision: str) -> Held:
-    file = cache_folder() / "study" / "held" / f"{teacher.fingerprint[:16]}-{precision}-{_digest(records)}.pt"
+def _held(records: list[Record], pairer: Pairer, teacher: Teacher, store: FeatureStore | None) -> Held:
+    file = cache_folder() / "study" / "held" / f"{teacher.fingerprint[:16]}-{PRECISION}-{_digest(records)}.pt"
     states = torch.load(file, weights_only=True) if file.is_file() else None
-    held = hold(records, pairer, teacher, store, precision, states)
+    held = hold(records, pairer, teacher, store, PRECISION, states)
     if states is None:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(f".{os.getpid()}")

@@ -77,19 +77,29 @@ def _compared(setting: Setting, rows: list[Row]) -> list[Row]:
         return rows
     found = []
     for row in rows:
-        seeds = sorted(set(row.runs) & set(base.runs))
-        same = [seed for seed in seeds if row.runs[seed].made_of == base.runs[seed].made_of]
-        if row is base or not same:
+        beside = None if row is base else difference(setting, row, base)
+        if beside is None:
             found.append(row)
             continue
-        figure = PRIMARY[setting.pair]
-        gaps = [row.runs[s].figures["test"][figure] - base.runs[s].figures["test"][figure] for s in same]
-        first, second = (np.array([_items(one.runs[s])[0] for s in same]) for one in (row, base))
-        interval = paired_interval(first, second, _items(row.runs[same[0]])[1])
+        gaps, interval = beside
         given = {**vars(row), "difference": float(np.mean(gaps)), "interval": interval, "p": sign_flip_p(gaps)}
         found.append(Row(**given))
     adjusted = iter(holm([row.p for row in found if row.p is not None]))
     return [row if row.p is None else Row(**{**vars(row), "holm": next(adjusted)}) for row in found]
+
+
+def difference(setting: Setting, first: Row, second: Row) -> tuple[list[float], tuple[float, float]] | None:
+    """By how much the first is above the second in the primary figure, seed by seed, with the interval of the mean over seeds and items.
+
+    None where no seed has runs of both that are made of the same parts.
+    """
+    seeds = [s for s in sorted(set(first.runs) & set(second.runs)) if first.runs[s].made_of == second.runs[s].made_of]
+    if not seeds:
+        return None
+    figure = PRIMARY[setting.pair]
+    gaps = [first.runs[s].figures["test"][figure] - second.runs[s].figures["test"][figure] for s in seeds]
+    sums = [np.array([_items(row.runs[s])[0] for s in seeds]) for row in (first, second)]
+    return gaps, paired_interval(sums[0], sums[1], _items(first.runs[seeds[0]])[1])
 
 
 def _items(run: Record) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from taid_vlm.models.student import ModelInputs, Student
 from taid_vlm.models.teacher import Teacher, teacher_from_language_model
 from taid_vlm.recipe import load_recipe
 from taid_vlm.study.talk import by_split, corpus, write_exchanges
-from taid_vlm.training.precision import autocast, choose_precision
+from taid_vlm.training.precision import autocast
 
 BATCH = 32
 MAX_NEW_TOKENS = 32
@@ -53,14 +53,13 @@ def sampled(teacher: Teacher, questions: Sequence[str], temperature: float) -> l
         len(questions), MAX_NEW_TOKENS, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED)
     )
     found: list[str] = []
-    precision = choose_precision("auto", torch.device("cpu"))
     for start in range(0, len(questions), BATCH):
         some = questions[start : start + BATCH]
         messages: list[list[dict[str, Any]]] = [[{"role": "user", "content": question}] for question in some]
         prompts = [processor.render(one, add_generation_prompt=True).ids for one in messages]
         inputs = ModelInputs(*left_padded(prompts, processor.end_of_turn_id), torch.zeros(0, dtype=torch.long))
         draws = Draws(numbers[start : start + BATCH], Sampling(temperature))
-        with autocast(torch.device("cpu"), precision):
+        with autocast(torch.device("cpu"), "bf16"):
             ids = continued_ids(
                 model,
                 processor,  # type: ignore[arg-type]

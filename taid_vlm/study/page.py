@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from taid_vlm.common.files import write_atomic
-from taid_vlm.study.compare import Row, rows_of
+from taid_vlm.study.compare import Row, difference, rows_of
 from taid_vlm.study.methods import METHODS
 from taid_vlm.study.pictures import draw_clocks, draw_differences
 from taid_vlm.study.plan import SETTINGS, TUNING_SEED, Setting, tuning_jobs
@@ -47,7 +47,8 @@ student have the same likeliest token at the tokens of held-out answers. No meth
 the reply that is judged; ROUGE-L of greedy answers stands beside it.
 
 **Equal treatment.** In the main settings every method tries the same three learning rates once, on a seed that is used nowhere else, and keeps the one
-with the best student on the validation split. All methods take the same number of updates of the same size on the same samples in the same order; the seed
+with the best student on the validation split. The settings around
+use the rates of their main one. All methods take the same number of updates of the same size on the same samples in the same order; the seed
 decides the order and the start of the projector. GKD and DistiLLM alone write answers of their own, so they see other ones. The clocks of TAID run from
 0.4 to 1 with alpha_total 5.9, but where a setting says otherwise.
 
@@ -83,6 +84,8 @@ def write_page(out: Path, results: Path) -> Path:
     if (results / READING).is_file():
         parts.append((results / READING).read_text().strip() + "\n")
     tables = {setting: rows_of(setting, chosen, records) for setting in SETTINGS}
+    if any(tables.values()):
+        parts.append("\n".join(overview(tables)) + "\n")
     for setting, rows in tables.items():
         if rows:
             parts.append("\n".join(_section(setting, rows, chosen, records, results)) + "\n")
@@ -90,6 +93,26 @@ def write_page(out: Path, results: Path) -> Path:
     page = results.parent / f"{results.name}.md"
     write_atomic(page, "\n".join(parts))
     return page
+
+
+def overview(tables: dict[Setting, list[Row]]) -> Iterator[str]:
+    """A line for each setting: is TAID above KL, and its clock above the line?"""
+    yield "## Where TAID pays\n"
+    yield "Points of the primary figure (exact match for charts, agreement for exchanges) by which one method is above another, over the seeds of both.\n"
+    yield "| setting | seeds | KL | TAID over KL | TAID over RKL | TAID over linear | highest mean |"
+    yield "|---|---:|---:|---:|---:|---:|---|"
+    for setting, rows in tables.items():
+        by_name = {row.method: row for row in rows if row.runs}
+        if "taid" not in by_name or "kl" not in by_name:
+            continue
+        figure = PRIMARY[setting.pair]
+        best = max(by_name.values(), key=lambda row: row.figures[figure][0])
+        cells = [f"{100 * by_name['kl'].figures[figure][0]:.1f}"]
+        for other in ("kl", "rkl", "taid_linear"):
+            beside = difference(setting, by_name["taid"], by_name[other]) if other in by_name else None
+            cells.append("" if beside is None else _points(sum(beside[0]) / len(beside[0]), beside[1]))
+        cells.append(f"{METHODS[best.method].title}, {100 * best.figures[figure][0]:.1f}")
+        yield f"| {setting.title} | {len(by_name['taid'].runs)} | " + " | ".join(cells) + " |"
 
 
 def _section(
@@ -136,8 +159,12 @@ def _figure(row: Row, name: str, scale: int) -> str:
 def _difference(row: Row) -> list[str]:
     if row.difference is None or row.interval is None:
         return ["", "", ""]
-    low, high = (100 * end for end in row.interval)
-    return [f"{100 * row.difference:+.1f} ({low:+.1f} to {high:+.1f})", f"{row.p:.3f}", f"{row.holm:.3f}"]
+    return [_points(row.difference, row.interval), f"{row.p:.3f}", f"{row.holm:.3f}"]
+
+
+def _points(mean: float, interval: tuple[float, float]) -> str:
+    low, high = (100 * end for end in interval)
+    return f"{100 * mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def tried(setting: Setting, chosen: dict[tuple[str, str], float], records: Records) -> Iterator[str]:

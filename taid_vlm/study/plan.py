@@ -147,7 +147,7 @@ _TALK_RULES = (
         (
             "on_policy.max_new_tokens=16",
             'data.validation=[{kind: jsonl, path: "cache:study/talk-1", split: validation}]',
-            "training.validate_every=25",
+            "training.validate_every=20",
         ),
     ),
     ("taid_set_point", ("loss.set_point=0.5",)),
@@ -169,7 +169,7 @@ _B: dict[str, Any] = {"pair": "b", "recipe": _TALK}
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("charts", "charts, 2 of 30 layers, 300 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_CHARTS_RULES, **_A),
-    Setting("talk", "exchanges, 10 of 30 layers, 100 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_TALK_RULES, **_B),
+    Setting("talk", "exchanges, 10 of 30 layers, 60 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_TALK_RULES, **_B),
     Setting(
         "charts-long",
         "charts, 4,800 updates of 2, alpha 5e-4 per update",
@@ -200,7 +200,7 @@ SETTINGS: tuple[Setting, ...] = (
         )
         for name, title, overrides in (
             ("raw", "from layers as they were cut out, without the fine-tuned start", _RAW),
-            ("longer", "400 updates in place of 100", ("training.steps=400",)),
+            ("longer", "240 updates in place of 60", ("training.steps=240",)),
             ("likeliest", "replies are the teacher's own, the likeliest tokens", (_own("0"),)),
             ("sampled", "replies are the teacher's own, sampled at temperature 1", (_own("1"),)),
         )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.answers import Answer, read_answers
 from taid_vlm_eval.answers_file import AnswersFile
-from taid_vlm_eval.data.marks import Places
+from taid_vlm_eval.marks import Places
 
 HEADER = {"model": {"name": "m"}, "task": "small", "limit": None, "seed": 0}
 ANSWERS = [

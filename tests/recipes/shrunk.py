@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+import taid_vlm_eval
 from taid_vlm.models.native.parts import split_into_parts
 from taid_vlm.recipe import Recipe, load_recipe
 from tests.tiny.benchmark_files import write_benchmark
@@ -11,6 +14,7 @@ from tests.tiny.released import save_released
 
 # The student's parts in the cache folder, as the recipes say before their keys.
 CONVERTED = {"InternVL2-2B": "OpenGVLab/InternVL2-2B", "InternVL3-1B": "OpenGVLab/InternVL3-1B-hf"}
+TASKS = Path(taid_vlm_eval.__file__).parent / "tasks"
 SOURCES = 2  # of a recipe's data
 SIDE, EDGE, TILES = 32, 64, 2
 
@@ -52,9 +56,16 @@ class Hub:
             folder.parent.mkdir(exist_ok=True)
             split_into_parts(str(self.model(CONVERTED[name])), folder)
 
-    def task(self, name: str) -> None:
-        """The data of a task, where it is looked for before the hub is."""
+    def task(self, name: str) -> str:
+        """The task with short answers; its data are where they are looked for before the hub is."""
         write_benchmark(name, self.cache / "data")
+        task = yaml.safe_load((TASKS / f"{name}.yaml").read_text())
+        if "max_new_tokens" in task.get("generation", {}):
+            task["generation"]["max_new_tokens"] = min(4, task["generation"]["max_new_tokens"])
+        file = self.root / "tasks" / f"{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(yaml.safe_dump(task, allow_unicode=True))
+        return str(file)
 
 
 def shrunk(name: str, hub: Hub, **training: Any) -> Recipe:
@@ -67,22 +78,26 @@ def shrunk(name: str, hub: Hub, **training: Any) -> Recipe:
         content["data"][part] = [_source(source, hub) for source in content["data"][part][:SOURCES]]
     content["data"] |= {"max_length": 1024, "workers": 0}
     content["on_policy"] |= {"max_new_tokens": 6}
-    usual = {"steps": 2, "batch_size": 2, "micro_batch_size": 1, "checkpoint_every": 1, "trackers": [], "warmup_steps": 0}
+    usual = {
+        "steps": 2,
+        "batch_size": 2,
+        "micro_batch_size": 1,
+        "checkpoint_every": 1,
+        "trackers": [],
+        "warmup_steps": 0,
+    }
     content["training"] |= usual | training
     if content["training"]["validate_every"] is not None:
         content["training"]["validate_every"] = 1
-    for task in content["evaluation"]["tasks"]:
-        hub.task(task)
-    content["evaluation"] |= {"limit": 2}
+    tasks = [hub.task(task) for task in content["evaluation"]["tasks"]]
+    content["evaluation"] |= {"limit": 2, "tasks": tasks}
     if content["evaluation"]["every"] is not None:
         content["evaluation"]["every"] = 1
     return Recipe.model_validate(content)
 
 
 def _student(student: dict[str, Any], hub: Hub) -> None:
-    language_model, encoder, projector = (
-        student[part] for part in ("language_model", "vision_encoder", "projector")
-    )
+    language_model, encoder, projector = (student[part] for part in ("language_model", "vision_encoder", "projector"))
     if language_model["source"].startswith("cache:"):
         hub.converted(language_model["source"])
     else:

@@ -47,6 +47,19 @@ def test_a_row_is_the_mean_of_its_runs(out: Path, tmp_path: Path) -> None:
     assert rows["taid"].holm >= rows["taid"].p
 
 
+def test_the_overview_compares_taid_with_three_others(out: Path, tmp_path: Path) -> None:
+    text = write_page(out, tmp_path / "docs" / "study").read_text()
+    records = Records(out).all
+    taid, kl, rkl = (
+        np.array([records[f"charts/{m}/seed-{s}"].figures["test"]["exact"] for s in range(3)])
+        for m in ("taid", "kl", "rkl")
+    )
+    line = next(line for line in text.splitlines() if line.startswith(f"| {MAIN.title} | 3 |"))
+    assert f"| {100 * (taid - kl).mean():+.1f} (" in line
+    assert f"| {100 * (taid - rkl).mean():+.1f} (" in line
+    assert f"TAID, {100 * taid.mean():.1f} |" in line
+
+
 def test_the_page_is_made_again_from_its_own_records(out: Path, tmp_path: Path) -> None:
     results = tmp_path / "docs" / "study"
     first = write_page(out, results).read_text()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from tokenizers import AddedToken
@@ -49,6 +50,11 @@ SMOLVLM2 = [
     *(f"<|reserved_special_token_{index}|>" for index in range(88)),
     "<end_of_utterance>",
 ]
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for c in m['content'] %}{{ '<IMG_CONTEXT>\n' if c['type'] == 'image' else c['text'] }}{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 NEOX_SPACES = [" " * count for count in range(8, 1, -1)]
 
 
@@ -171,7 +177,7 @@ def _language_model(folder: Path, family: str, words: Callable[[], Any], spare: 
     }
     if family == "qwen3":
         options["head_dim"] = 8
-    torch.manual_seed(len(folder.name))
+    torch.manual_seed(crc32(folder.name.encode()))
     AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **options)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -180,10 +186,12 @@ def _language_model(folder: Path, family: str, words: Callable[[], Any], spare: 
 def _vision_language_model(folder: Path, family: str, words: Callable[[], Any], spare: int) -> Path:
     tokenizer = words()
     config = _with_own_ids(native._configs(len(tokenizer) + spare)[family], tokenizer)
-    torch.manual_seed(len(folder.name))
+    torch.manual_seed(crc32(folder.name.encode()))
     model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(family, **config))
     model.save_pretrained(folder)
-    native.MAKERS[family](tokenizer).save_pretrained(folder)
+    processor = native.MAKERS[family](tokenizer)
+    processor.chat_template = CHATML if family == "internvl" else None  # by it a student's template is told
+    processor.save_pretrained(folder)
     return folder
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.data.hub import data_set_folder
 from taid_vlm_eval.data.item import SOURCES, Item
-from taid_vlm_eval.data.marks import Places
 from taid_vlm_eval.data.mt_bench import question_file
 from taid_vlm_eval.data.sources import read_chatterbot, read_easy_vqa, read_jsonl
 from taid_vlm_eval.data.spool import Spool
 from taid_vlm_eval.data.table import ItemTable
 from taid_vlm_eval.data.tables import read_hub, read_tsv, tsv_file
+from taid_vlm_eval.marks import Places
 from taid_vlm_eval.task import TaskFile
 
 __all__ = [

@@ -8,7 +8,7 @@ from PIL import Image
 
 from taid_vlm.common.files import sha256_of
 from taid_vlm_eval.data.item import Item
-from taid_vlm_eval.data.marks import mark_of, numbered
+from taid_vlm_eval.marks import mark_of, numbered
 
 _UNREAD, _READ, _MISSING = range(3)
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height

@@ -8,9 +8,9 @@ from typing import overload
 import numpy as np
 
 from taid_vlm_eval.data.item import Item
-from taid_vlm_eval.data.marks import Places
 from taid_vlm_eval.data.picture_table import PictureTable
 from taid_vlm_eval.data.spool import Spool
+from taid_vlm_eval.marks import Places
 
 
 class ItemTable(Sequence[Item]):

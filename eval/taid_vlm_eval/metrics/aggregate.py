@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from taid_vlm.common.registry import Registry
+from taid_vlm_eval.marks import marks_of, numbered
 from taid_vlm_eval.metrics.intervals import bootstrap_means, wilson_interval
 
 
@@ -62,15 +63,20 @@ def interval_without_spread(mean: float, distinct: int) -> tuple[float, float]:
     return wilson_interval(min(max(mean, 0.0), 1.0) * distinct, distinct)
 
 
+def clusters_of(scored: Sequence[Scored]) -> np.ndarray:
+    """The clusters of items as numbers, in the order in which they come first, [N]: their names would not fit into memory."""
+    return numbered(marks_of(one.cluster for one in scored))[0]
+
+
 def mean_of_unit_scores(scored: Sequence[Scored], seed: int) -> Estimate:
     """Mean of scores in [0, 1] with a bootstrap interval over clusters.
 
     Where resampling cannot see any spread (one cluster, or equal means in all clusters), the interval is Wilson's.
     """
-    values = [one.value for one in scored]
-    clusters = [one.cluster for one in scored]
-    mean = sum(values) / len(values)
-    draws_R, behind = bootstrap_means(values, clusters, seed=seed), len(set(clusters))
+    values_N = np.fromiter((one.value for one in scored), dtype=np.float64, count=len(scored))
+    clusters_N = clusters_of(scored)
+    mean = float(sum(values_N)) / len(values_N)
+    draws_R, behind = bootstrap_means(values_N, clusters_N, seed=seed), int(clusters_N.max()) + 1
     low, high = np.quantile(draws_R, TAILS).tolist()
     if high - low < 1e-9:
         low, high = interval_without_spread(mean, behind)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.bleu import COLUMNS, bleu_columns, bleu_of_sums
 from taid_vlm_eval.metrics.caption_words import caption_words
 from taid_vlm_eval.metrics.cider import LENGTHS, cider_scores
@@ -65,7 +65,7 @@ def captions(scored: Sequence[Scored], seed: int) -> Estimate:
     figures = {"CIDEr": mean_of(COLUMNS + 1, 10.0), "ROUGE-L": mean_of(COLUMNS + 2, 1.0)}
     for longest in range(1, LENGTHS + 1):
         figures[f"BLEU-{longest}"] = Figure(_bleu_up_to(longest), (COLUMNS,))
-    clusters = [one.cluster for one in scored]
+    clusters = clusters_of(scored)
     return with_named("CIDEr", estimate_figures(figures, columns_NK, clusters, seed=seed))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, mean_of_ratios, with_named
 from taid_vlm_eval.metrics.groups import group_columns, join_clusters
 
@@ -46,14 +46,14 @@ def _values(scored: Sequence[Scored]) -> np.ndarray:
 @METRICS.register("accuracy_by_category")
 def accuracy_by_category(scored: Sequence[Scored], seed: int) -> Estimate:
     """Mean over items; named: ``overall``, the mean of each ``category/...``, and the mean of these means."""
-    clusters = [one.cluster for one in scored]
+    clusters = clusters_of(scored)
     return with_named("overall", _by_category(scored, _values(scored), np.ones(len(scored)), clusters, seed))
 
 
 @METRICS.register("mean_of_categories")
 def mean_of_categories(scored: Sequence[Scored], seed: int) -> Estimate:
     """The same figures, but the mean of the categories' means comes first (BLINK's authors; MMStar in lmms-eval)."""
-    clusters = [one.cluster for one in scored]
+    clusters = clusters_of(scored)
     named = _by_category(scored, _values(scored), np.ones(len(scored)), clusters, seed)
     return with_named("mean_of_categories" if "mean_of_categories" in named else "overall", named)
 
@@ -66,7 +66,7 @@ def circular(scored: Sequence[Scored], seed: int) -> Estimate:
     over items, which is what a run without rotations would say. Liu et al., arXiv:2307.06281.
     """
     groups = [one.facts.get("group", one.id) for one in scored]
-    clusters = join_clusters([one.cluster for one in scored], groups)
+    clusters = join_clusters(clusters_of(scored), groups)
     right_N, count_N = group_columns([one.value for one in scored], groups)
     named = _by_category(scored, right_N, count_N, clusters, seed)
     plain = np.stack([_values(scored), np.ones(len(scored))], axis=1)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, ratio, with_named
 from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth
 
@@ -56,7 +56,7 @@ def divergence(scored: Sequence[Scored], seed: int) -> Estimate:
         raise UserError("no item could be measured; the answers file says why of each")
     tops = {"agreement": 1.0}
     figures = {name: _per_token(place + 1, tops.get(name, TOP)) for place, name in enumerate(SUMS)}
-    return with_named("kl", estimate_figures(figures, columns_NK, [one.cluster for one in scored], seed=seed))
+    return with_named("kl", estimate_figures(figures, columns_NK, clusters_of(scored), seed=seed))
 
 
 def _per_token(column: int, top: float) -> Figure:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from taid_vlm_eval.metrics.aggregate import Estimate, interval_without_spread
-from taid_vlm_eval.metrics.intervals import RESAMPLES
+from taid_vlm_eval.metrics.intervals import RESAMPLES, as_numbers
 
-_CELLS = 2_000_000  # drawn indices held at a time: 16 MB
+_CELLS = 250_000  # drawn indices held at a time: 2 MB, and as much for each step that is made of them
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def mean_figure(total: int, count: int) -> Figure:
 def estimate_figures(
     figures: Mapping[str, Figure],
     columns_NK: np.ndarray,
-    clusters: Sequence[Hashable],
+    clusters: Sequence[Hashable] | np.ndarray,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -69,9 +69,8 @@ def estimate_figures(
     """
     if len(columns_NK) == 0 or len(columns_NK) != len(clusters):
         raise ValueError(f"need as many clusters as items and at least one, got {len(clusters)} and {len(columns_NK)}")
-    index: dict[Hashable, int] = {}
-    cluster_of_item_N = [index.setdefault(cluster, len(index)) for cluster in clusters]
-    sums_CK = np.zeros((len(index), columns_NK.shape[1]))
+    cluster_of_item_N = as_numbers(clusters)
+    sums_CK = np.zeros((int(cluster_of_item_N.max()) + 1, columns_NK.shape[1]))
     np.add.at(sums_CK, cluster_of_item_N, columns_NK)
     drawn_RK = _draw_sums(sums_CK, np.random.default_rng(seed), resamples)
     total_1K = sums_CK.sum(axis=0, keepdims=True)

@@ -26,8 +26,9 @@ def group_columns(values: Sequence[float], groups: Sequence[Hashable | None]) ->
     return right_N, count_N
 
 
-def join_clusters(clusters: Sequence[Hashable], *groupings: Sequence[Hashable | None]) -> list[int]:
+def join_clusters(clusters: Sequence[Hashable] | np.ndarray, *groupings: Sequence[Hashable | None]) -> list[int]:
     """Clusters joined wherever a group reaches over several of them, [N]."""
+    clusters = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
     parent: dict[Hashable, Hashable] = {}
 
     def root(node: Hashable) -> Hashable:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, ratio, with_named
 from taid_vlm_eval.metrics.groups import group_columns, join_clusters
 
@@ -39,7 +39,7 @@ def hallusion_bench(scored: Sequence[Scored], seed: int) -> Estimate:
     if columns[3].any():
         figures["fAcc"] = mean_figure(2, 3)
         figures["mean"] = Figure(_mean_of_three, (1,))
-    clusters = join_clusters([one.cluster for one in scored], figure_keys, question_keys)
+    clusters = join_clusters(clusters_of(scored), figure_keys, question_keys)
     named = estimate_figures(figures, np.stack(columns, axis=1), clusters, seed=seed)
     return with_named("mean" if "mean" in named else "aAcc", named)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import estimate_figures, mean_figure, with_named
 from taid_vlm_eval.metrics.ifeval_checks import CHECKS
 from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth, require_mode
@@ -94,5 +94,5 @@ def ifeval_accuracies(scored: Sequence[Scored], seed: int) -> Estimate:
     figures = {"prompt_strict": mean_figure(0, 2), "prompt_loose": mean_figure(1, 2)}
     if columns_NK[:, 5].any():
         figures |= {"instruction_strict": mean_figure(3, 5), "instruction_loose": mean_figure(4, 5)}
-    clusters = [one.cluster for one in scored]
+    clusters = clusters_of(scored)
     return with_named("prompt_strict", estimate_figures(figures, columns_NK, clusters, seed=seed))

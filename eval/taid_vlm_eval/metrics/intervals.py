@@ -10,7 +10,7 @@ import numpy as np
 
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 RESAMPLES = 2000
-_CELLS = 2_000_000  # drawn indices held at a time: 16 MB
+_CELLS = 250_000  # drawn indices held at a time: 2 MB, and as much for each step that is made of them
 
 
 def bootstrap_interval(
@@ -43,7 +43,11 @@ def bootstrap_interval(
 
 
 def bootstrap_means(
-    values: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0, resamples: int = RESAMPLES
+    values: Sequence[float] | np.ndarray,
+    clusters: Sequence[Hashable] | np.ndarray,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> np.ndarray:
     """The mean in each draw, [R]; see :func:`bootstrap_interval`.
 
@@ -51,18 +55,25 @@ def bootstrap_means(
     """
     if len(values) == 0 or len(values) != len(clusters):
         raise ValueError(f"need as many clusters as values and at least one, got {len(clusters)} and {len(values)}")
-    index: dict[Hashable, int] = {}
-    cluster_of_item_N = np.array([index.setdefault(cluster, len(index)) for cluster in clusters])
+    cluster_of_item_N = as_numbers(clusters)
     sums_C = np.bincount(cluster_of_item_N, weights=np.asarray(values, dtype=np.float64))
     counts_C = np.bincount(cluster_of_item_N)
     generator = np.random.default_rng(seed)
     means = []
-    at_once = max(1, _CELLS // len(index))
+    at_once = max(1, _CELLS // len(sums_C))
     for start in range(0, resamples, at_once):
         rows = min(at_once, resamples - start)
-        drawn_RC = generator.integers(0, len(index), size=(rows, len(index)))
+        drawn_RC = generator.integers(0, len(sums_C), size=(rows, len(sums_C)))
         means.append(sums_C[drawn_RC].sum(axis=1) / counts_C[drawn_RC].sum(axis=1))
     return np.concatenate(means)
+
+
+def as_numbers(clusters: Sequence[Hashable] | np.ndarray) -> np.ndarray:
+    """Clusters by the order in which they come first, [N]; an array is taken to hold such numbers already."""
+    if isinstance(clusters, np.ndarray):
+        return clusters
+    index: dict[Hashable, int] = {}
+    return np.array([index.setdefault(cluster, len(index)) for cluster in clusters])
 
 
 def wilson_interval(successes: float, trials: int, z: float = Z_95) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import estimate_figures, mean_figure, with_named
 
 _GRADE = re.compile(r"(?<![\d.])(?:0(?:\.\d+)?|1(?:\.0+)?)(?![\d.]*\d)", re.ASCII)
@@ -88,5 +88,5 @@ def _means(
         if columns[place][:, 1].any():
             figure = mean_figure(2 * place, 2 * place + 1)
             figures[name] = type(figure)(figure.of_sums, figure.counts, top)
-    clusters = [one.cluster for one in rows]
+    clusters = clusters_of(rows)
     return with_named("all", estimate_figures(figures, np.concatenate(columns, axis=1), clusters, seed=seed))

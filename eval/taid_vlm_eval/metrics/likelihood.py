@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import estimate_figures, mean_figure, with_named
 from taid_vlm_eval.metrics.letters import Options, option_table
 from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth, require_mode, truths_of
@@ -81,7 +81,7 @@ def _all_modes(scored: Sequence[Scored], seed: int) -> dict[str, Estimate]:
     ]
     columns_NK = np.concatenate([np.array(columns), np.ones((len(scored), 1))], axis=1)
     figures = {mode: mean_figure(place, len(MODES)) for place, mode in enumerate(MODES)}
-    return estimate_figures(figures, columns_NK, [one.cluster for one in scored], seed=seed)
+    return estimate_figures(figures, columns_NK, clusters_of(scored), seed=seed)
 
 
 @METRICS.register("acc")

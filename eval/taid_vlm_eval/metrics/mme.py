@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.categories import category_masks
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, mean_of_ratios, with_named
 from taid_vlm_eval.metrics.groups import group_columns, join_clusters
@@ -53,5 +53,5 @@ def mme(scored: Sequence[Scored], seed: int) -> Estimate:
         if places:
             counts = tuple(4 * place + 1 for place in places)
             figures[name] = Figure(_points_of(places), counts, top=200.0 * len(places))
-    clusters = join_clusters([one.cluster for one in scored], pairs)
+    clusters = join_clusters(clusters_of(scored), pairs)
     return with_named("total", estimate_figures(figures, np.stack(columns, axis=1), clusters, seed=seed))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.categories import category_masks
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, ratio, with_named
 from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth, require_mode, truths_of
@@ -61,7 +61,7 @@ def ocrbench_points(scored: Sequence[Scored], seed: int) -> Estimate:
         counts[f"type/{name}"] = (len(columns), len(columns) + 1, int(mask_N.sum()))
         columns += [values_N * mask_N, mask_N]
     figures = {name: _points(*places) for name, places in counts.items()} | {"accuracy": mean_figure(0, 1)}
-    clusters = [one.cluster for one in scored]
+    clusters = clusters_of(scored)
     return with_named("points", estimate_figures(figures, np.stack(columns, axis=1), clusters, seed=seed))
 
 

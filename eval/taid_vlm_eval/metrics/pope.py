@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, ratio, with_named
 
 # What each item adds, for all items and then for each category.
@@ -80,5 +80,5 @@ def pope(scored: Sequence[Scored], seed: int) -> Estimate:
         return np.mean([_f1(sums_RK[:, offset:]) for offset in offsets], axis=0)
 
     figures["mean_f1"] = Figure(mean_f1, (_COUNT,))
-    clusters = [one.cluster for one in scored]
+    clusters = clusters_of(scored)
     return with_named("mean_f1", estimate_figures(figures, columns_NK, clusters, seed=seed))
