@@ -104,7 +104,7 @@ def table(planned: bool) -> str:
                 data(recipe),
                 loss(recipe),
                 str(GPUS),
-                hours(recipe),
+                hours(recipe) if planned else "-",
             ]
             lines.append("| " + " | ".join([*cells, EXPORTS[export(recipe)]]) + " |")
     return "\n".join(lines)

@@ -96,16 +96,25 @@ def described(chart: Chart) -> str:
     return f"{chart.unit} by {chart.x_title}. " + " ".join(told)
 
 
-def smoothed(values: Sequence[float]) -> list[float]:
-    """Running mean over about a thirtieth of the values, without the pull of its start; values that are not finite stay."""
-    keep = max(0.0, 1 - 30 / len(values)) if values else 0.0
-    keep, mean, weight, out = min(keep, 0.98), 0.0, 0.0, []
-    for value in values:
-        if not math.isfinite(value):
+def smoothed(values: Sequence[float], log: bool = False) -> list[float]:
+    """Mean of each value and its neighbours, a fortieth of all in all (of their logarithms on such an axis); the window gets
+    narrower towards both ends, so that a steep line is not bent. Values without a place on the axis stay as they are."""
+    reach = max(1, len(values) // 80)
+    sound = [shows(value, log) for value in values]
+    inner = [math.log(value) if log else value for value in (v if s else 1.0 for v, s in zip(values, sound, strict=True))]
+    sums, counts = [0.0], [0]
+    for value, good in zip(inner, sound, strict=True):
+        sums.append(sums[-1] + (value if good else 0.0))
+        counts.append(counts[-1] + good)
+    out = []
+    for at, value in enumerate(values):
+        near = min(reach, at, len(values) - 1 - at)
+        start, end = at - near, at + near + 1
+        if not sound[at]:
             out.append(value)
             continue
-        mean, weight = keep * mean + (1 - keep) * value, keep * weight + 1 - keep
-        out.append(mean / weight)
+        mean = (sums[end] - sums[start]) / (counts[end] - counts[start])
+        out.append(math.exp(mean) if log else mean)
     return out
 
 
@@ -139,7 +148,7 @@ def _drawn(line: Line, across: Scale, up: Scale) -> Iterator[str]:
     colour = f"c{line.colour % 8}"
     if line.smoothed and len(line.y) > 10:
         yield _path(thinned(line.x, line.y), across, up, f"{colour} pale")
-        yield _path(thinned(line.x, smoothed(line.y)), across, up, colour)
+        yield _path(thinned(line.x, smoothed(line.y, up.log)), across, up, f"{colour} {line.style}")
     else:
         yield _path(thinned(line.x, line.y), across, up, f"{colour} {line.style}")
     for index, (low, high) in enumerate(line.intervals):

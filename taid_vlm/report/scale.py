@@ -54,7 +54,7 @@ def fitted(values: Iterable[float], start: float, end: float, *, log: bool = Fal
     if log:
         air = max((high / low) ** margin, 1.02)
         return Scale(low / air, high * air, start, end, True)
-    air = (high - low) * margin or abs(high) * 0.1 or 1.0
+    air = (high - low) * margin if high > low else abs(high) * 0.1 or 1.0
     return Scale(low - air, high + air, start, end)
 
 

@@ -72,6 +72,6 @@ def test_whatever_a_recipe_names_on_the_hub_has_a_stand_in_that_is_exercised(nam
 
 def test_the_page_on_the_paper_names_recipes_that_are_there() -> None:
     text = (recipes_folder().parent / "docs" / "paper.md").read_text()
-    found = set(re.findall(r"paper/[a-z0-9_.-]+(?:/[a-z0-9_.-]+)+", text))
+    found = set(re.findall(r"taid-vlm (?:recipes show|launch) (\S+)", text))
     assert found
-    assert found <= set(ALL) | {name for name in found if name.startswith("paper/ultrachat/") and name in ALL}
+    assert found <= set(ALL)

@@ -1,6 +1,5 @@
 """Tokenizers of the released classes: ids that a pair shares, and the end of a turn."""
 
-
 import pytest
 
 from taid_vlm.data.pairing import Pairer

@@ -46,7 +46,7 @@ def write_run(
             clock.update(loss, step - 1)
         metrics.append(row)
         if step % 20 == 0:
-            value = 0.3 + step / 200
+            value = 0.3 + 0.3 * step / total
             scores = {"vqa": value, "vqa_low": value - 0.05, "vqa_high": value + 0.05}
             metrics.append({"step": step, **{f"evaluation_{name}": score for name, score in scores.items()}})
             metrics.append({"step": step, "validation_cross_entropy": loss, "validation_kl_to_teacher": loss / 2})

@@ -1,0 +1,96 @@
+"""Axes and lines of the report's charts."""
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from taid_vlm.report.chart import HEIGHT, POINTS, WIDTH, Chart, Line, draw, smoothed, thinned
+from taid_vlm.report.scale import fitted, nice_step, short
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("values", [[0.013, 2.7, 40.0], [1e-9, 3e-4], [5.0], [99.0, 101.0], [0.4, 1.0]])
+def test_all_values_and_ticks_lie_between_the_ends(values: list[float], log: bool) -> None:
+    scale = fitted(values, 200.0, 10.0, log=log)
+    places = [scale.place(value) for value in values]
+    assert all(10 <= place <= 200 for place in places)
+    assert places == sorted(places, reverse=True)  # larger is higher
+    ticks = scale.ticks()
+    assert 2 <= len(ticks) <= 8
+    assert all(9.99 <= scale.place(tick) <= 200.01 for tick in ticks)
+
+
+def test_equal_ratios_are_equally_far_apart_on_a_logarithmic_axis() -> None:
+    scale = fitted([0.01, 100.0], 0.0, 300.0, log=True)
+    one, two, three = (scale.place(value) for value in (0.1, 1.0, 10.0))
+    assert two - one == pytest.approx(three - two)
+
+
+def test_values_without_a_place_do_not_spoil_an_axis() -> None:
+    assert fitted([1.0, math.nan, math.inf, 3.0], 0, 1).high < 4
+    assert fitted([0.0, -2.0, 1.0, 10.0], 0, 1, log=True).low > 0.5
+    assert fitted([math.nan], 0, 1).ticks()  # an empty axis is an axis
+
+
+def test_steps_of_ticks_are_round() -> None:
+    assert [nice_step(value) for value in (0.11, 0.2, 3.0, 7.0)] == [0.2, 0.2, 5.0, 10.0]
+    assert [short(v) for v in (0.00012, 1234.5, 25_000, 3.2e6)] == ["0.00012", "1234", "25 k", "3.2 M"]
+
+
+def test_no_spike_is_lost_when_a_long_line_is_thinned() -> None:
+    values = [1.0] * 10_000
+    values[4321], values[77] = 50.0, -9.0
+    points = thinned(range(10_000), values)
+    assert len(points) <= 1.5 * POINTS
+    assert {(4321, 50.0), (77, -9.0), (0, 1.0), (9_999, 1.0)} <= set(points)
+    assert [x for x, _ in points] == sorted(x for x, _ in points)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_straight_line_stays_straight_when_it_is_smoothed(log: bool) -> None:
+    values = [math.exp(-step / 50) if log else 3.0 - step / 100 for step in range(400)]
+    assert smoothed(values, log) == pytest.approx(values)
+
+
+def test_smoothing_takes_noise_away_and_leaves_gaps() -> None:
+    noisy = [1.0 + (-1) ** step for step in range(400)]
+    assert max(abs(value - 1.0) for value in smoothed(noisy)[5:-5]) < 0.2
+    noisy[200] = math.nan
+    assert [math.isnan(value) for value in smoothed(noisy)].index(True) == 200
+
+
+def test_a_line_is_drawn_where_its_values_are_and_breaks_at_a_gap() -> None:
+    line = Line("run", [1, 2, 3, 4, 5], [1.0, 2.0, math.nan, 2.0, 1.0])
+    svg = str(draw(Chart("Loss", "nats", [line]), "c"))
+    path = re.search(r'<path class="[^"]*" d="([^"]*)"', svg)
+    assert path is not None
+    assert path[1].count("M") == 2
+    points = [tuple(map(float, pair.split())) for pair in re.findall(r"[ML]([\d. ]+)", path[1])]
+    assert points[0][1] == points[3][1] > points[1][1] == points[2][1]
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in points)
+
+
+def test_a_chart_says_in_words_and_in_a_table_what_it_draws() -> None:
+    line = Line("run", [10, 20], [0.5, 0.7], intervals=[(0.4, 0.6), (0.6, 0.8)])
+    chart = Chart("vqa", "accuracy", [line])
+    svg = ElementTree.fromstring(str(draw(chart, "c")))
+    title, description = svg[0], svg[1]
+    assert (title.text, svg.attrib["aria-labelledby"]) == ("vqa", "c-t c-d")
+    assert description.text is not None and "run: 0.5 at 10, 0.7 at 20" in description.text
+    points = [one for one in svg.iter() if one.get("tabindex") == "0"]
+    assert [one.get("aria-label") for one in points] == ["run, step 10: 0.5 (0.4 to 0.6)", "run, step 20: 0.7 (0.6 to 0.8)"]
+    assert chart.table == (["optimizer step", "run"], [["10", "0.5"], ["20", "0.7"]])
+
+
+def test_nothing_is_drawn_of_nothing() -> None:
+    assert str(draw(Chart("Loss", "nats", []), "c")) == ""
+    assert str(draw(Chart("Loss", "nats", [Line("run", [1], [math.nan])]), "c")) == ""
+
+
+def test_names_in_a_chart_are_text() -> None:
+    line = Line("<script>alert(1)</script>", [1, 2], [1.0, 2.0], intervals=[(0.5, 1.5), (1.5, 2.5)])
+    svg = str(draw(Chart("<b>&", "x", [line]), "c"))
+    assert "<script" not in svg and "<b>" not in svg
+    ElementTree.fromstring(svg)
