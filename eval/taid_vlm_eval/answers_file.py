@@ -43,7 +43,7 @@ class AnswersFile(Mapping[str, Answer]):
 
     def __init__(self, path: Path, header: dict[str, Any], ids: Places) -> None:
         self.path, self.set_aside, self.errors = path, "", 0
-        self._ids, self._lines = ids, 0
+        self._ids, self._lines, self._unwanted = ids, 0, False
         self.lacking = np.ones(len(ids), dtype=bool)
         self._starts = np.full(len(ids), _NONE, dtype=np.int64)
         self._final = np.zeros(len(ids), dtype=bool)
@@ -187,22 +187,32 @@ class AnswersFile(Mapping[str, Answer]):
         for start in self._starts[self._starts != _NONE]:
             yield read_line(self._handle, int(start)) + b"\n"
 
+    def remove_if_empty(self) -> None:
+        """Let no file without answers be left by :meth:`close`, but for others who are still here."""
+        self._unwanted = True
+
     def close(self) -> None:
         """Leave the file to others."""
         try:
             self._locks.wait(_WRITING)
             # A lock that is shared becomes exclusive where nobody else has it.
             if self._locks.take(_PRESENT):
-                if len(self) == len(self._ids) and self._is_in_place():
-                    self._put_in_order()
+                if self._is_in_place():
+                    self._finish()
                 self._locks.remove()
         finally:
             os.close(self._handle)
             self._locks.close()
 
+    def _finish(self) -> None:
+        self.refresh()  # the last answers may be of one that left just before
+        if len(self) == len(self._ids):
+            self._put_in_order()
+        elif self._unwanted and not self._lines:
+            self.path.unlink()
+
     def _put_in_order(self) -> None:
         """One line for each item, in the order of the items, as one process alone would have written it."""
-        self.refresh()
         if self._lines == len(self._ids) and bool((np.diff(self._starts) > 0).all()):
             return
         with disk_errors("answers", self.path.parent):
@@ -250,9 +260,13 @@ def _open_locks(path: Path) -> SharedLocks:
     """The locks, with that for writing taken."""
     while True:
         locks = SharedLocks(path)
-        locks.wait(_WRITING)
-        if locks.is_current():
-            return locks
+        try:
+            locks.wait(_WRITING)
+            if locks.is_current():
+                return locks
+        except BaseException:  # stopped by hand, say, while another process writes
+            locks.close()
+            raise
         locks.close()
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from taid_vlm.common.errors import UserError
 from taid_vlm_eval.answers import SERVER, Answer
 from taid_vlm_eval.asking import request_of
+from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.data import ItemTable
 from taid_vlm_eval.data.pictures import BrokenImageError
 from taid_vlm_eval.models.faults import AnswerFault
@@ -95,7 +95,7 @@ class Asker:
         """The answers to a batch, as they come.
 
         Raises:
-            UserError: no memory even for one item.
+            CannotAskError: no memory even for one item.
         """
         if batch.errors:
             yield batch.errors
@@ -126,7 +126,7 @@ class Asker:
                 said = model.generate(piece.requests, longest)
         except AnswerFault as fault:
             return [fault] * count
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             piece.failure = None
@@ -137,7 +137,7 @@ class Asker:
 
     def _smaller(self, piece: Piece) -> int:
         if len(piece.ids) == 1:
-            raise UserError(
+            raise CannotAskError(
                 f"task {self._task.name!r}: out of memory with the single item {piece.ids[0]!r}; use a device with more memory, "
                 f"a smaller precision, or fewer max_new_tokens ({self._task.generation.max_new_tokens})"
             )
@@ -155,7 +155,18 @@ def _as_answer(one: str, said: str | AnswerFault) -> Answer:
     return Answer(id=one, answer=said, error=None)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an accelerator or torch's CPU allocator ran out of memory (``torch.OutOfMemoryError`` is a RuntimeError)."""
+_SAID_OF_MEMORY = (
+    "out of memory",
+    "defaultcpuallocator",  # torch's own, on CPUs
+    "alloc_failed",  # cuBLAS, cuDNN and others find no room for what they work in
+)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, an accelerator or torch's CPU allocator ran out of memory (``torch.OutOfMemoryError`` is a RuntimeError)."""
     text = str(error).lower()
-    return "out of memory" in text or "defaultcpuallocator" in text or type(error).__name__ == "OutOfMemoryError"
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(one in text for one in _SAID_OF_MEMORY)
+    )

@@ -10,6 +10,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm_eval.answering import WORKERS, Progress, Running, Standing, Watch, answer_items
 from taid_vlm_eval.answers_file import AnswersFile
+from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.data import ItemTable, data_folder, fingerprint, load_items, require_limit
 from taid_vlm_eval.data.hub import why_no_hub
 from taid_vlm_eval.judges import Judge, NothingReadError, judged
@@ -62,8 +63,8 @@ def evaluate(
         progress: called with (task, items done, items in all) before a task and after each batch.
         tasks_folders: more folders to look for task names in.
         say: told one line when old answers are moved away.
-        not_run: gets the reason for each task that cannot be run (no scorer, missing or malformed data), by name, and the
-            others go on. Left out, the first such task is an error.
+        not_run: gets the reason for each task that cannot be run (no scorer, missing or malformed data, pictures for a model
+            that sees none, no memory for a single item), by name, and the others go on. Left out, the first such task is an error.
         protocol: a name of :data:`taid_vlm_eval.protocols.PROTOCOLS`, which fixes prompts, tiles and how answers are read.
         family: of the model, under a protocol other than ``default``; found out from its class when left out.
         workers: threads that open pictures and prepare batches ahead; with 0 that is done when a batch is asked.
@@ -96,7 +97,7 @@ def evaluate(
             continue
         try:
             result = _evaluate_one(asking, one.task, items, Path(output_dir), limit, seed, running, say, judge)
-        except NothingReadError as error:
+        except (CannotAskError, NothingReadError) as error:
             if not_run is None:
                 raise
             not_run[one.task.name] = str(error)
@@ -184,7 +185,11 @@ def _evaluate_one(
             say(answers.set_aside)
         if not answers.shared:
             _without_locks(output_dir, running, say)
-        answered, seconds = answer_items(model, items, task, answers, running)
+        try:
+            answered, seconds = answer_items(model, items, task, answers, running)
+        except CannotAskError:
+            answers.remove_if_empty()
+            raise
         if not running.finish:
             return None
         if answers_only(task) and (judge is None or not task.judge.prompt):

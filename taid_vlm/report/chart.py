@@ -101,7 +101,9 @@ def smoothed(values: Sequence[float], log: bool = False) -> list[float]:
     narrower towards both ends, so that a steep line is not bent. Values without a place on the axis stay as they are."""
     reach = max(1, len(values) // 80)
     sound = [shows(value, log) for value in values]
-    inner = [math.log(value) if log else value for value in (v if s else 1.0 for v, s in zip(values, sound, strict=True))]
+    inner = [
+        math.log(value) if log else value for value in (v if s else 1.0 for v, s in zip(values, sound, strict=True))
+    ]
     sums, counts = [0.0], [0]
     for value, good in zip(inner, sound, strict=True):
         sums.append(sums[-1] + (value if good else 0.0))

@@ -14,13 +14,17 @@ def add_report_commands(app: typer.Typer, ask_examples: Ask) -> None:
 
     @app.command()
     def report(
-        folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of runs; several are drawn together")],
+        folders: Annotated[
+            list[Path], typer.Argument(metavar="RUN...", help="folders of runs; several are drawn together")
+        ],
         html: Annotated[
             Path | None, typer.Option(help="the page [report.html in the run's folder, or here of several runs]")
         ] = None,
         ask: Annotated[
             int,
-            typer.Option(min=0, help="first have the untrained student and the teacher answer so many items of each task"),
+            typer.Option(
+                min=0, help="first have the untrained student and the teacher answer so many items of each task"
+            ),
         ] = 0,
     ) -> None:
         """Write one HTML page about one or more runs, finished or not. It needs no network and no script."""

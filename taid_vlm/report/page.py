@@ -89,7 +89,9 @@ def page(runs: Sequence[Run]) -> str:
 def _told(number: int, run: Run) -> Told:
     origin = run.about.get("origin")
     versions = run.about.get("versions")
-    about = [(name, str(run.about[name])) for name in ("device", "precision") if name in run.about]
+    about: list[tuple[str, str]] = [
+        (name, str(run.about[name])) for name in ("device", "precision") if name in run.about
+    ]
     about += [(name, str(value)) for name, value in (versions.items() if isinstance(versions, dict) else ())]
     recipe = yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True)
     given = origin if isinstance(origin, dict) else {}
@@ -158,7 +160,9 @@ def _notes(runs: Sequence[Run]) -> list[str]:
             notes.append(f"{whose}{who} was not asked: {why}")
         answered = {who for item in run.examples.get("items", []) for who in item.get("answers", {})}
         if run.examples and "before" not in answered:
-            notes.append(f"{whose}the student before training and the teacher were not asked; taid-vlm report RUN --ask 6 does")
+            notes.append(
+                f"{whose}the student before training and the teacher were not asked; taid-vlm report RUN --ask 6 does"
+            )
     return notes
 
 

@@ -11,7 +11,9 @@ import yaml
 
 from taid_vlm.common.errors import UserError
 
-SILENT = 300  # seconds without a line after which an unfinished run is taken for stopped; and ten times its slowest step
+SILENT = (
+    300  # seconds without a line after which an unfinished run is taken for stopped; and ten times its slowest step
+)
 BEST, LOW, HIGH = "evaluation_", "_low", "_high"
 
 

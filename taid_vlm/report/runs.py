@@ -87,7 +87,13 @@ def table_of(found: list[Run], now: float | None = None) -> Any:
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading, justify in (("run", "left"), ("recipe", "left"), ("loss", "left"), ("steps", "right"), ("state", "left")):
+    for heading, justify in (
+        ("run", "left"),
+        ("recipe", "left"),
+        ("loss", "left"),
+        ("steps", "right"),
+        ("state", "left"),
+    ):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for heading in ("last loss", "evaluation", "age"):
         table.add_column(heading, justify="right")
@@ -119,7 +125,9 @@ def _measured(run: Run) -> tuple[str, tuple[float | None, float | None, float | 
     """The first task of the final evaluation, or of the last on the way."""
     wanted = run.part("evaluation").get("tasks")
     named = [str(name) for name in wanted] if isinstance(wanted, list) else []
-    tasks = sorted(run.results, key=lambda task: next((i for i, n in enumerate(named) if Path(n).stem == task), len(named)))
+    tasks = sorted(
+        run.results, key=lambda task: next((i for i, n in enumerate(named) if Path(n).stem == task), len(named))
+    )
     if tasks:
         one = run.results[tasks[0]]
         return tasks[0], (one["value"], one.get("low"), one.get("high"))

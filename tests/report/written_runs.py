@@ -12,7 +12,15 @@ from taid_vlm.losses import TAIDClock
 from taid_vlm.recipe import Recipe, dump_recipe
 from tests.tiny.recipes import tiny_recipe
 
-PARTS = {"data": 0.05, "teacher": 0.3, "student_forward": 0.1, "loss": 0.15, "backward": 0.35, "optimizer": 0.03, "other": 0.02}
+PARTS = {
+    "data": 0.05,
+    "teacher": 0.3,
+    "student_forward": 0.1,
+    "loss": 0.15,
+    "backward": 0.35,
+    "optimizer": 0.03,
+    "other": 0.02,
+}
 
 
 def recipe_of(method: str, steps: int, base: Path) -> Recipe:
@@ -28,9 +36,19 @@ def write_run(
     """A run of ``steps`` steps; its loss is 3 / step with some noise, its KL half of that."""
     folder.mkdir(parents=True)
     recipe, draws = recipe_of(method, total, folder), random.Random(seed)
-    about: dict[str, Any] = {"recipe": dump_recipe(recipe), "precision": "fp32", "device": "cpu", "versions": {"torch": "2.9.0"}}
+    about: dict[str, Any] = {
+        "recipe": dump_recipe(recipe),
+        "precision": "fp32",
+        "device": "cpu",
+        "versions": {"torch": "2.9.0"},
+    }
     changes = [["loss.name", "kl", method], ["data.max_length", None, 128]]
-    about["origin"] = {"recipe": f"quickstart/{method}", "overrides": ["training.lr=5e-3"], "base": "base.yaml", "changes": changes}
+    about["origin"] = {
+        "recipe": f"quickstart/{method}",
+        "overrides": ["training.lr=5e-3"],
+        "base": "base.yaml",
+        "changes": changes,
+    }
     (folder / "run.json").write_text(json.dumps(about))
     (folder / "recipe.yaml").write_text(about["recipe"])
     (folder / "trained.txt").write_text("projector: 10 of 10 parameters are trained\n")
@@ -38,9 +56,19 @@ def write_run(
     metrics: list[dict[str, Any]] = []
     for step in range(1, steps + 1):
         loss = 3 / step * (1 + 0.2 * draws.random())
-        row = {"step": step, "loss": loss, "cross_entropy": 1.2 * loss, "student_entropy": 1 / step, "teacher_entropy": 0.4}
+        row = {
+            "step": step,
+            "loss": loss,
+            "cross_entropy": 1.2 * loss,
+            "student_entropy": 1 / step,
+            "teacher_entropy": 0.4,
+        }
         row |= {"kl_teacher": loss / 2, "head_mass": 1 - 0.5 / step, "tail_mass": 10.0 ** (-9 - step / 20)}
-        row |= {"grad_norm": 5 * draws.random() + 1, "lr_projector": 1e-3, "lr_language_model": 1e-3 * math.cos(step / total)}
+        row |= {
+            "grad_norm": 5 * draws.random() + 1,
+            "lr_projector": 1e-3,
+            "lr_language_model": 1e-3 * math.cos(step / total),
+        }
         if method == "taid":
             row |= {"t": clock.t, "momentum": clock.momentum}
             clock.update(loss, step - 1)
@@ -77,6 +105,11 @@ def write_examples(run: Path, texts: dict[str, str] | None = None, count: int = 
         colour = [(200, 30, 30), (30, 60, 200), (20, 140, 60), (230, 190, 20)][number % 4]
         Image.new("RGB", (64, 48), colour).save(folder / f"{number}.png")
         answers = {who: {"text": text, "error": None, "score": float(text == "circle")} for who, text in said.items()}
-        item = {"task": "vqa", "id": f"q{number}", "question": f"Which shape is on picture {number}?", "truths": ["circle"]}
+        item = {
+            "task": "vqa",
+            "id": f"q{number}",
+            "question": f"Which shape is on picture {number}?",
+            "truths": ["circle"],
+        }
         items.append({**item, "pictures": [f"{number}.png"], "answers": answers})
     (folder / "examples.json").write_text(json.dumps({"notes": {}, "items": items}))

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from taid_vlm.common.errors import UserError
+from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.openai_http import Endpoint, ServerError
 from taid_vlm_eval.models.openai_messages import as_data_url, messages_of
@@ -109,7 +110,7 @@ class ServedModel:
 
     def _answer(self, request: Request, max_new_tokens: int) -> str | AnswerFault:
         if request.answer_start:
-            raise UserError(
+            raise CannotAskError(
                 f"the protocol begins each answer with {request.answer_start!r}, and a served model cannot be told so; "
                 f"evaluate without this protocol"
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from taid_vlm.common.errors import UserError
+from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.models.conversation import with_parts
 from taid_vlm_eval.models.protocol import Request
 
@@ -21,10 +21,10 @@ def messages_of(request: Request, picture: Callable[[Image.Image], Part]) -> lis
         picture: from an image to the part of a message that holds it.
 
     Raises:
-        UserError: the request limits tiles, which this format cannot say.
+        CannotAskError: the request limits tiles, which this format cannot say.
     """
     if request.max_tiles is not None:
-        raise UserError(
+        raise CannotAskError(
             f"the protocol allows {request.max_tiles} tiles per image, and a served model cannot be told so; set the limit "
             f"where the model is served, and evaluate without this protocol"
         )

@@ -102,8 +102,10 @@ class Sharing:
         """As :func:`continue_whole`; what rows share at their beginnings is read once."""
         found = _beginnings_of(batch) if self.possible else None
         if found is not None:
+            # What ends rows is of all rows, and remembers where they began to be continued.
+            arguments = {key: value for key, value in batch.arguments.items() if key != "stopping_criteria"}
             with batch.read(found.rows, found.ends) as inputs:
-                out = model.generate(**inputs, **batch.arguments, max_new_tokens=1, return_dict_in_generate=True)
+                out = model.generate(**inputs, **arguments, max_new_tokens=1, return_dict_in_generate=True)
             name = "cache" if "cache" in out else "past_key_values"  # releases differ in it
             if _can_be_shared(out[name]):
                 return _go_on(model, {name: out[name]}, batch, found, max_new_tokens)

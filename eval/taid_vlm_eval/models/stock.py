@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from taid_vlm.common.errors import UserError
+from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.models import features
 from taid_vlm_eval.models.assembling import Assembled, Assembler, padded, whole
 from taid_vlm_eval.models.conversation import as_text, without_template
@@ -242,8 +243,8 @@ class StockModel:
             ids.append(tokenizer(text + request.answer_start, add_special_tokens=False)["input_ids"])
         return Assembled(ids, [[] for _ in ids], "", [() for _ in ids])
 
-    def _sees_nothing(self) -> UserError:
-        return UserError(f"{self.name} is a language model, but the task has images; choose a model that sees")
+    def _sees_nothing(self) -> CannotAskError:
+        return CannotAskError(f"{self.name} is a language model, but the task has images; choose a model that sees")
 
     def _of_this_thread(self) -> tuple[Any, Any]:
         if not hasattr(self._own, "tokenizer"):

@@ -188,6 +188,19 @@ def test_stops_end_answers_early_and_leave_the_others_alone(folder: Path, reuse:
     assert early < len(steps) - early
 
 
+@pytest.mark.parametrize("reuse", [True, False])
+def test_stops_count_in_answers_alone_where_prompts_begin_alike(folder: Path, reuse: bool) -> None:
+    model: Any = open_model(folder, device="cpu", reuse_images=reuse)
+    shared = tuple(model.tokenizer.encode("the cat sat on a mat beside the red square and the blue circle"))
+    ids = [shared + tuple(model.tokenizer.encode(text)) for text in (" one two", " three", " is")]
+    free = model.generate([Request("", plain=True, ids=one) for one in ids], 16)
+    stop = free[0][len(free[0]) // 3 :][:2]
+    for stops in (("cat", "red", stop), ("square",)):
+        rows = [Request("", plain=True, ids=one, stops=stops) for one in ids]
+        assert model.generate(rows, 16) == [before_stops(text, stops) for text in free]
+    assert before_stops(free[0], [stop]) != free[0]
+
+
 def test_a_model_that_sees_goes_on_from_plain_texts_beside_questions(tmp_path: Path) -> None:
     template = "{% for m in messages %}{% for part in m.content %}{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
     model: Any = open_model(save_native(tmp_path, "qwen2_vl", chat_template=template), device="cpu")
