@@ -14,7 +14,7 @@ from taid_vlm_eval.answering import WORKERS, Standing
 from taid_vlm_eval.arguments import parser
 from taid_vlm_eval.judges import open_judge
 from taid_vlm_eval.models import OpenOptions, open_model, split_prefix
-from taid_vlm_eval.processes import helpers, place_of
+from taid_vlm_eval.processes import helpers, place_of, say_beside
 from taid_vlm_eval.progress import shown
 from taid_vlm_eval.protocols import DEFAULT, load_protocol, require_choice
 from taid_vlm_eval.result import Result
@@ -67,7 +67,7 @@ def run(
         timeout, key_variable, judge_key_variable: of servers, see :class:`taid_vlm_eval.models.OpenOptions`.
         processes: on this machine, each with its own copy of the model; several GPUs are dealt out among them. Under torchrun or
             accelerate, processes are there already: each takes its own GPU, and only the first one prints, scores and writes.
-        helps: only answer what no other process has taken; print, score and write nothing.
+        helps: only answer what no other process has taken, for the process that started this one; print, score and write nothing.
         quiet: say nothing of how far it is.
         others: see :func:`taid_vlm_eval.models.open_model` and :func:`taid_vlm_eval.runner.evaluate`.
 
@@ -76,6 +76,7 @@ def run(
     """
     settings = {**locals(), "processes": 1}
     place = place_of(device, processes)
+    say = say_beside if helps else _say
     helps = helps or not place.first
     tasks, not_run = [*tasks], dict[str, str]()
     if suite is not None:
@@ -116,7 +117,7 @@ def run(
             watch=watch,
             workers=workers,
             finish=not helps,
-            say=None if helps else lambda text: print(text, file=sys.stderr),
+            say=say,
             not_run=not_run,
             protocol=protocol,
             family=family,
@@ -129,21 +130,28 @@ def run(
     if helps:
         return results
     from taid_vlm_eval.protocols.averages import averages
-    from taid_vlm_eval.table import print_table
+    from taid_vlm_eval.table import UNSCORED, print_table
 
-    if not results and not_run:
+    scored = {result.task for result in results}
+    unscored = [one.task.name for one in task_files if one.task.name not in {*scored, *not_run}]
+    if not results and not unscored and not_run:
         raise UserError("; ".join(not_run.values()))
     if as_json:
         rows = [asdict(result) for result in results]
+        rows += [{"task": name, "answers_only": UNSCORED} for name in unscored]
         rows += [{"task": name, "not_run": reason} for name, reason in not_run.items()]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
-        print_table(results, folder, not_run)
+        print_table(results, folder, not_run, unscored)
         for name, (value, parts) in averages(results, protocol).items():
             print(f"{name}: {value:.4f}, the mean of {' and '.join(parts)}")
     if not_run:
         raise UserError(f"not run: {', '.join(not_run)}; the results of the other tasks are complete")
     return results
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _with_suite(

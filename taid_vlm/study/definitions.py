@@ -51,9 +51,16 @@ def definitions(data: Path) -> Iterator[Exchange]:
             for sense in entry["pos"][:1]:
                 part = PARTS.get(sense["part_of_speech"])
                 text = sense["definitions"][0]["text"] if sense["definitions"] else ""
-                if part and word.isascii() and word.isalpha() and text.isascii() and text.endswith("."):
-                    if len(text.split()) in WORDS and not set(text) & set("[]{}<>|=&;"):
-                        yield f"What does the {part} {word.lower()} mean?", text
+                if part and _plain(word, text):
+                    yield f"What does the {part} {word.lower()} mean?", text
+
+
+def _plain(word: str, text: str) -> bool:
+    marks = set("[]{}<>|=&;")
+    short = len(text.split()) in WORDS
+    return (
+        short and word.isascii() and word.isalpha() and text.isascii() and text.endswith(".") and not set(text) & marks
+    )
 
 
 def write_exchanges(file: Path, exchanges: Sequence[Exchange]) -> None:

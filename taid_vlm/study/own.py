@@ -1,5 +1,6 @@
 """Replies that the teacher writes itself to the questions of the training split, at a temperature: the first sentence of each."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,23 +15,25 @@ from taid_vlm.models.sampling import Draws, Sampling
 from taid_vlm.models.student import ModelInputs, Student
 from taid_vlm.models.teacher import Teacher, teacher_from_language_model
 from taid_vlm.recipe import load_recipe
-from taid_vlm.study.talk import by_split, corpus, write_exchanges
+from taid_vlm.study.definitions import words_folder, write_exchanges
 from taid_vlm.training.precision import autocast
 
 BATCH = 32
 MAX_NEW_TOKENS = 32
 SEED = 0
+QUESTIONS = 1500  # the first of the training split: more than any run meets
 
 
 def own_folder(temperature: float) -> Path:
     """The folder with ``train.jsonl`` alone, in the cache; written when it is not there."""
-    folder = cache_folder() / "study" / f"talk-own-t{temperature:g}-1"
+    folder = cache_folder() / "study" / f"words-own-t{temperature:g}-1"
     if not folder.is_dir():
         spec = load_recipe("study/text/student").teacher
         assert spec is not None
         assert spec.language_model is not None
         teacher = teacher_from_language_model(spec.language_model, spec.chat_template)
-        questions = [question for question, _ in by_split(corpus())["train"]]
+        rows = (words_folder() / "train.jsonl").read_text().splitlines()[:QUESTIONS]
+        questions = [str(json.loads(row)["messages"][0]["content"]) for row in rows]
         replies = sampled(teacher, questions, temperature)
         said = [(q, first_sentence(reply)) for q, reply in zip(questions, replies, strict=True)]
         with new_folder(folder) as temporary:

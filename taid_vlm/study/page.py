@@ -41,16 +41,16 @@ to train on, 300 to validate, 600 to test; no number of a table is in two splits
 Student: the first and the last of its 30 layers, with a projector of its own. Judged by exact match of the whole answer. "Reliance" is what a blank
 picture costs in exact match, on the first 300 questions of the test split.
 
-**Pair (b)**, exchanges: chatterbot-corpus, answers of up to 20 words (no question is in two splits). Teacher: SmolLM2-135M-Instruct as it is.
-Student: ten of its 30 layers, first fine-tuned on the labels by 300 updates, which all methods start from. Judged by agreement: how often teacher and
-student have the same likeliest token at the tokens of held-out answers. No method minimises it, yet it is the teacher's opinion that is imitated, not
-the reply that is judged; ROUGE-L of greedy answers stands beside it.
+**Pair (b)**, definitions: "What does the noun longimetry mean?", answered by definitions of 3 to 16 words from the GCIDE dictionary (3,000 words to train
+on, 100 to validate, 160 to test). Teacher: SmolLM2-135M-Instruct as it is. Student: ten of its 30 layers, first fine-tuned on the labels of 4,800 other
+words, which all methods start from. No run meets a word twice. Judged by agreement: how often teacher and student have the same likeliest token at the
+tokens of held-out definitions. No method minimises it, yet it is the teacher's opinion that is imitated, not the definition that is judged; ROUGE-L of
+greedy answers stands beside it.
 
 **Equal treatment.** In the main settings every method tries the same three learning rates once, on a seed that is used nowhere else, and keeps the one
-with the best student on the validation split. The settings around
-use the rates of their main one. All methods take the same number of updates of the same size on the same samples in the same order; the seed
-decides the order and the start of the projector. GKD and DistiLLM alone write answers of their own, so they see other ones. The clocks of TAID run from
-0.4 to 1 with alpha_total 5.9, but where a setting says otherwise.
+with the best student on the validation split. The settings around use the rates of their main one. All methods take the same number of updates of the
+same size on the same samples in the same order; the seed decides the order and the start of the projector. GKD and DistiLLM alone write answers of their
+own, so they see other ones. The clocks of TAID run from 0.4 to 1 with alpha_total 5.9, but where a setting says otherwise.
 
 **Intervals and tests.** "±" is half a 95 % t-interval over seeds. A difference from KL has a 95 % bootstrap interval over seeds and test items at once,
 the exact two-sided p of flipping signs over seeds, and that p corrected by Holm for all methods of its table. With five seeds no p is below 0.0625, with
@@ -98,7 +98,7 @@ def write_page(out: Path, results: Path) -> Path:
 def overview(tables: dict[Setting, list[Row]]) -> Iterator[str]:
     """A line for each setting: is TAID above KL, and its clock above the line?"""
     yield "## Where TAID pays\n"
-    yield "Points of the primary figure (exact match for charts, agreement for exchanges) by which one method is above another, over the seeds of both.\n"
+    yield "Points of the primary figure (exact match for charts, agreement for definitions) by which one method is above another, over the seeds of both.\n"
     yield "| setting | seeds | KL | TAID over KL | TAID over RKL | TAID over linear | highest mean |"
     yield "|---|---:|---:|---:|---:|---:|---|"
     for setting, rows in tables.items():

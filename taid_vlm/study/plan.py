@@ -127,7 +127,7 @@ def jobs_in_order(settings: Sequence[Setting], chosen: dict[tuple[str, str], flo
     return found
 
 
-_CHARTS, _TALK = "study/charts/student", "study/text/student"
+_CHARTS, _WORDS = "study/charts/student", "study/text/student"
 _CHARTS_RULES = (
     ("gkd", ("on_policy.after=100", "on_policy.max_new_tokens=4")),
     (
@@ -140,13 +140,13 @@ _CHARTS_RULES = (
         ),
     ),
 )
-_TALK_RULES = (
+_WORDS_RULES = (
     ("gkd", ("on_policy.max_new_tokens=16",)),
     (
         "distillm",
         (
             "on_policy.max_new_tokens=16",
-            'data.validation=[{kind: jsonl, path: "cache:study/talk-1", split: validation}]',
+            'data.validation=[{kind: jsonl, path: "cache:study/words-1", split: validation}]',
             "training.validate_every=20",
         ),
     ),
@@ -161,15 +161,17 @@ _RAW = (
 
 
 def _own(temperature: str) -> str:
-    return f'data.train=[{{kind: jsonl, path: "cache:study/talk-own-t{temperature}-1", split: train}}]'
+    return f'data.train=[{{kind: jsonl, path: "cache:study/words-own-t{temperature}-1", split: train}}]'
 
 
 _A: dict[str, Any] = {"pair": "a", "recipe": _CHARTS}
-_B: dict[str, Any] = {"pair": "b", "recipe": _TALK}
+_B: dict[str, Any] = {"pair": "b", "recipe": _WORDS}
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("charts", "charts, 2 of 30 layers, 300 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_CHARTS_RULES, **_A),
-    Setting("talk", "exchanges, 10 of 30 layers, 60 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_TALK_RULES, **_B),
+    Setting(
+        "words", "definitions, 10 of 30 layers, 60 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_WORDS_RULES, **_B
+    ),
     Setting(
         "charts-long",
         "charts, 4,800 updates of 2, alpha 5e-4 per update",
@@ -190,12 +192,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *(
         Setting(
-            f"talk-{name}",
-            f"exchanges, {title}",
+            f"words-{name}",
+            f"definitions, {title}",
             overrides=overrides,
             methods=FEW,
             seeds=3,
-            tuned_in="talk",
+            tuned_in="words",
             **_B,
         )
         for name, title, overrides in (

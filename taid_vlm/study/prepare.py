@@ -12,10 +12,10 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import new_folder
 from taid_vlm.recipe import Recipe, load_recipe
 from taid_vlm.study.charts import chart_folder
-from taid_vlm.study.talk import talk_folder
+from taid_vlm.study.definitions import words_folder
 
 PREFIX = "cache:study/"
-START = "talk-start-1"
+START = "words-start-1"
 
 
 def prepare(recipe: Recipe) -> None:
@@ -94,10 +94,10 @@ def _make_own(temperature: float) -> None:
 
 MAKERS: dict[str, Callable[[], object]] = {
     "charts-1": chart_folder,
-    "talk-1": talk_folder,
+    "words-1": words_folder,
     START: make_start,
-    "talk-own-t0-1": lambda: _make_own(0.0),
-    "talk-own-t1-1": lambda: _make_own(1.0),
+    "words-own-t0-1": lambda: _make_own(0.0),
+    "words-own-t1-1": lambda: _make_own(1.0),
     "charts-teacher-4": lambda: make_teacher(4),
     "charts-teacher-10": lambda: make_teacher(10),
 }

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,7 +55,9 @@ def test_importing_is_cheap(name: str) -> None:
 
 @pytest.mark.parametrize("first", ["import taid_vlm.export.plan", "pass"])
 def test_export_is_a_function_whether_its_folder_was_imported_before_or_not(first: str) -> None:
-    code = f"{first}\nfrom taid_vlm import export\nimport taid_vlm.export.write as w\nprint(callable(export), w.__name__)"
+    code = (
+        f"{first}\nfrom taid_vlm import export\nimport taid_vlm.export.write as w\nprint(callable(export), w.__name__)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "True taid_vlm.export.write\n", done.stderr
     with pytest.raises(UserError):
@@ -170,6 +171,3 @@ def test_the_trainer_of_the_docs_trains_and_moves_the_clock_once_a_step(tmp_path
     before = trainer.taid.state_dict()
     assert trainer.evaluate()["eval_loss"] > 0
     assert trainer.taid.state_dict() == before
-    # The first logged loss is the mean per token that the clock saw, whatever the accumulation.
-    first = SimpleNamespace(**trainer.state.log_history[0])
-    assert first.loss > 0

@@ -122,10 +122,14 @@ def test_colours_are_for_terminals_alone(tmp_path: Path) -> None:
 
 
 def test_quietly_drops_what_is_printed_and_not_what_is_raised(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="told"), quietly():
-        print("out")
-        print("error", file=sys.stderr)
-        raise ValueError("told")
+    def tell() -> None:
+        with quietly():
+            print("out")
+            print("error", file=sys.stderr)
+            raise ValueError("told")
+
+    with pytest.raises(ValueError, match="told"):
+        tell()
     with quietly(output=False):
         print("kept")
         print("dropped", file=sys.stderr)

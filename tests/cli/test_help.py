@@ -60,7 +60,7 @@ def test_examples_parse_and_call_what_they_are_examples_of(path: str) -> None:
 
 
 def test_a_wrong_example_would_be_found() -> None:
-    with pytest.raises(Exception, match="[Nn]o such option"):
+    with pytest.raises(Exception, match=r"[Nn]o such option"):
         parse(["train", "quickstart/taid", "--stpes", "3"])
 
 
@@ -113,7 +113,11 @@ def test_names_are_completed() -> None:
 
 
 def test_the_shell_is_given_completions() -> None:
-    environment = {"_TAID_VLM_COMPLETE": "complete_bash", "COMP_WORDS": "taid-vlm train quickstart/ta", "COMP_CWORD": "2"}
+    environment = {
+        "_TAID_VLM_COMPLETE": "complete_bash",
+        "COMP_WORDS": "taid-vlm train quickstart/ta",
+        "COMP_CWORD": "2",
+    }
     program = "from taid_vlm.cli import app; app(prog_name='taid-vlm')"
     done = subprocess.run(
         [sys.executable, "-c", program], env={**__import__("os").environ, **environment}, capture_output=True, text=True

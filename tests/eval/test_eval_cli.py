@@ -183,3 +183,18 @@ def test_points_are_told_as_points(fake: FakeModel, tmp_path: Path, capsys: pyte
     out = capsys.readouterr().out
     assert "yes_no mme" in out
     assert "200.0 (" in out
+
+
+def test_answers_without_a_score_are_listed(
+    fake: FakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(tmp_path, [{"question": "?", "answer": ""}])
+    task = write_task(tmp_path, asks="turns", scorer="none", metric="mt_bench")
+    assert main(["m", "--tasks", str(task), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert [cell.strip() for cell in out.splitlines()[3].split("│")[1:5]] == ["small", "", "", "answers only"]
+    assert "small: answers only: its score needs a judge" in out
+    assert main(["m", "--tasks", str(task), "--quiet", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["task"] == "small"
+    assert "judge" in row["answers_only"]

@@ -345,3 +345,13 @@ def test_a_browser_shows_the_page(
     assert seen.links >= 2 + 3 + 3 + 2
     assert not seen.wider
     assert seen.background == ("rgb(13, 17, 23)" if dark else "rgb(255, 255, 255)")
+
+
+def test_results_that_do_not_state_their_data_are_read(tmp_path: Path) -> None:
+    a, b = made(tmp_path)
+    path = b / "small.result.json"
+    state = json.loads(path.read_text())
+    del state["data"]
+    path.write_text(json.dumps(state))
+    (pair,) = compare([a, b], tasks_folders=[tmp_path])
+    assert pair.task == "small"

@@ -83,6 +83,22 @@ def test_what_no_server_can_be_told_is_refused(request_: Request) -> None:
     assert server.asked == []
 
 
+@pytest.mark.parametrize("request_", [Request("q", plain=True), Request("", plain=True, ids=(1, 2))])
+def test_text_outside_a_template_is_refused(request_: Request) -> None:
+    with serving() as server, pytest.raises(UserError, match="outside any chat template"):
+        opened(server).generate([request_], 4)
+    assert server.asked == []
+
+
+def test_stops_are_sent_within_the_limit_and_cut_what_comes_back() -> None:
+    stops = ("", "1", "2", "3", "4", "END")
+    with serving(lambda body: " it is red END and 1 more") as server:
+        said = opened(server).generate([Request("q", stops=stops)], 4)
+        assert said == ["it is red"]
+        assert opened(server).generate([Request("q")], 4) == ["it is red END and 1 more"]
+    assert [body.get("stop") for body in server.asked] == [["1", "2", "3", "4"], None]
+
+
 def test_a_batch_is_in_flight_at_once_and_keeps_its_order() -> None:
     together = threading.Barrier(8, timeout=5)
 

@@ -5,6 +5,7 @@ computes the right thing, only that it is called as it wants to be.
 """
 
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -27,8 +28,9 @@ class SamplingParams:
         top_p: float = 1.0,
         seed: int | None = None,
         max_tokens: int | None = 16,
+        stop: str | list[str] | None = None,
     ) -> None:
-        self.temperature, self.seed, self.max_tokens = temperature, seed, max_tokens
+        self.temperature, self.seed, self.max_tokens, self.stop = temperature, seed, max_tokens, stop
 
 
 class LLM:
@@ -53,7 +55,7 @@ class LLM:
     def chat(
         self,
         messages: list[Any],
-        sampling_params: SamplingParams | None = None,
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         use_tqdm: bool = True,
         lora_request: Any = None,
         chat_template: str | None = None,
@@ -61,7 +63,8 @@ class LLM:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
     ) -> list[Any]:
-        assert sampling_params is not None
+        assert isinstance(sampling_params, list)
+        assert len(sampling_params) == len(messages)
         assert not (add_generation_prompt and continue_final_message)  # vLLM refuses both
         self.calls.append({"messages": messages, "sampling": sampling_params, "goes on": continue_final_message})
         texts = [f" {turns[-1]['content'] if continue_final_message else len(turns)} " for turns in messages]
@@ -91,7 +94,7 @@ def test_questions_go_to_the_engine_greedily_with_their_pictures(stand_in: None,
     (engine,) = LLM.made
     assert (engine.dtype, engine.trust_remote_code, engine.seed) == ("bfloat16", False, 0)
     plain, begun = engine.calls
-    assert (plain["sampling"].temperature, plain["sampling"].max_tokens, plain["sampling"].seed) == (0.0, 7, 0)
+    assert {(one.temperature, one.max_tokens, one.seed, one.stop) for one in plain["sampling"]} == {(0.0, 7, 0, None)}
     first = plain["messages"][0][0]["content"]
     assert [part["type"] for part in first] == ["image_pil", "text"]
     assert first[0]["image_pil"] is image
@@ -113,6 +116,18 @@ def test_what_it_cannot_do_is_told(stand_in: None, tmp_path: Path) -> None:
         open_model("vllm:nobody/nothing")
     with pytest.raises(UserError, match="a served model cannot be told so"):
         open_model(f"vllm:{tmp_path}").generate([Request("q", max_tiles=6)], 4)
+    for plain in (Request("q", plain=True), Request("", plain=True, ids=(1, 2))):
+        with pytest.raises(UserError, match="outside any chat template"):
+            open_model(f"vllm:{tmp_path}").generate([plain], 4)
+
+
+def test_stops_are_each_requests_own_and_cut_what_comes_back(stand_in: None, tmp_path: Path) -> None:
+    model = open_model(f"vllm:{tmp_path}")
+    said = model.generate(
+        [Request("a", answer_start="one, two", stops=("", ",")), Request("b", answer_start="one, two")], 7
+    )
+    assert said == ["one", "one, two"]
+    assert [one.stop for one in LLM.made[0].calls[0]["sampling"]] == [[","], None]
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")

@@ -20,7 +20,9 @@ AROUND = Setting(
     (),
     "charts",
 )
-TALK = Setting("talk", "exchanges, small", "b", "study/text/student", methods=("kl", "taid"), seeds=2, rates=(1e-3,))
+WORDS = Setting(
+    "words", "definitions, small", "b", "study/text/student", methods=("kl", "taid"), seeds=2, rates=(1e-3,)
+)
 ITEMS = 200
 
 

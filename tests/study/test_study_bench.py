@@ -11,10 +11,10 @@ from taid_vlm.models.saved import load_student
 from taid_vlm.recipe import Recipe
 from taid_vlm.study import bench
 from taid_vlm.study.bench import Bench
+from taid_vlm.study.definitions import write_exchanges
 from taid_vlm.study.plan import Job
 from taid_vlm.study.records import Record
-from taid_vlm.study.talk import write_exchanges
-from tests.study.study_cases import TALK
+from tests.study.study_cases import WORDS
 from tests.tiny.language_model import save_tiny_llama
 
 
@@ -33,7 +33,7 @@ class TinyJob(Job):
                 "seed": self.seed,
                 "student": {"language_model": {**language_model, "layers": 1}},
                 "teacher": {"language_model": language_model, "chat_template": "chatml"},
-                "data": {"train": [{"kind": "jsonl", "path": "cache:study/talk-1"}], "max_length": 80},
+                "data": {"train": [{"kind": "jsonl", "path": "cache:study/words-1"}], "max_length": 80},
                 "loss": loss,
                 "training": {"steps": self.steps, "batch_size": 2, "lr": self.lr, "trackers": []},
             }
@@ -42,7 +42,7 @@ class TinyJob(Job):
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    folder = cache_folder() / "study" / "talk-1"
+    folder = cache_folder() / "study" / "words-1"
     folder.mkdir(parents=True)
     for split, count in (("train", 6), ("validation", 2), ("test", 3)):
         write_exchanges(folder / f"{split}.jsonl", [(f"q{split}{i}", f"a{i}") for i in range(count)])
@@ -63,7 +63,7 @@ def test_a_run_is_recorded_and_leaves_nothing(tmp_path: Path, model: Path, monke
         return examine(self, folder, exam, pair)
 
     monkeypatch.setattr(Bench, "examine", kept)
-    record = run(tmp_path, TinyJob(TALK, "taid", 1, 1e-2, model))
+    record = run(tmp_path, TinyJob(WORDS, "taid", 1, 1e-2, model))
     assert set(record.figures) == {"validation", "test"}
     assert 0 <= record.figures["test"]["rouge_l"] <= 1
     assert len(record.items["test"]["agreed"]) == 3
@@ -77,10 +77,10 @@ def test_a_run_is_recorded_and_leaves_nothing(tmp_path: Path, model: Path, monke
     assert set(record.made_of) == {"teacher"}
     assert list((tmp_path / "running").iterdir()) == []
     # Another seed trains another student; the same seed the same one, although the teacher's part is now read from the cache.
-    again = run(tmp_path, TinyJob(TALK, "taid", 1, 1e-2, model))
+    again = run(tmp_path, TinyJob(WORDS, "taid", 1, 1e-2, model))
     assert again.figures == record.figures
     assert again.items == record.items
-    other = run(tmp_path, TinyJob(TALK, "taid", 2, 1e-2, model))
+    other = run(tmp_path, TinyJob(WORDS, "taid", 2, 1e-2, model))
     assert seen[0] == seen[1] != seen[2]
     assert other.recipe != record.recipe
 
@@ -98,14 +98,14 @@ def test_a_run_that_breaks_down_is_recorded_as_such(
         return out
 
     monkeypatch.setattr(loop, "loss_of", broken)
-    record = run(tmp_path, TinyJob(TALK, "kl", 0, 1e-2, model, steps=12))
+    record = run(tmp_path, TinyJob(WORDS, "kl", 0, 1e-2, model, steps=12))
     assert "not finite" in record.failed
     assert record.figures == {}
     assert list((tmp_path / "running").iterdir()) == []
 
 
 def test_a_stopped_run_of_another_recipe_is_cleared_away(tmp_path: Path, model: Path) -> None:
-    job = TinyJob(TALK, "kl", 0, 1e-2, model)
+    job = TinyJob(WORDS, "kl", 0, 1e-2, model)
     left = tmp_path / "running" / job.key.replace("/", "-")
     left.mkdir(parents=True)
     (left / "run.json").write_text('{"recipe": "another"}')
@@ -115,9 +115,9 @@ def test_a_stopped_run_of_another_recipe_is_cleared_away(tmp_path: Path, model: 
 def test_the_digest_of_held_out_samples_follows_their_words_and_not_their_folder(tmp_path: Path, model: Path) -> None:
     from taid_vlm.data import read_records
 
-    recipe = TinyJob(TALK, "kl", 0, 1e-2, model).recipe()
+    recipe = TinyJob(WORDS, "kl", 0, 1e-2, model).recipe()
     first = read_records([bench._source(recipe, "test")], 0)
-    file = cache_folder() / "study" / "talk-1" / "test.jsonl"
+    file = cache_folder() / "study" / "words-1" / "test.jsonl"
     before = bench._digest(first)
     file.write_text(file.read_text().replace("a1", "b1"))
     assert bench._digest(read_records([bench._source(recipe, "test")], 0)) != before

@@ -13,7 +13,7 @@ from taid_vlm.study.plan import Job
 from taid_vlm.study.records import Records
 from taid_vlm.study.status import told
 from taid_vlm.study.tuning import chosen_rates
-from tests.study.study_cases import AROUND, MAIN, TALK, record_of
+from tests.study.study_cases import AROUND, MAIN, WORDS, record_of
 
 
 class Bench:
@@ -138,6 +138,6 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 
 def test_text_is_tuned_by_agreement() -> None:
     records = Records(Path("/nowhere"))
-    job = next(iter(plan.tuning_jobs(TALK)))
+    job = next(iter(plan.tuning_jobs(WORDS)))
     records.all[job.key] = record_of(job)
-    assert chosen_rates([TALK], records) == {("talk", "kl"): 1e-3}
+    assert chosen_rates([WORDS], records) == {("words", "kl"): 1e-3}

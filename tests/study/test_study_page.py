@@ -12,18 +12,18 @@ from taid_vlm.study.page import write_page
 from taid_vlm.study.plan import comparison_jobs, tuning_jobs
 from taid_vlm.study.records import Records
 from taid_vlm.study.tuning import chosen_rates
-from tests.study.study_cases import AROUND, MAIN, TALK, record_of
+from tests.study.study_cases import AROUND, MAIN, WORDS, record_of
 
 
 @pytest.fixture
 def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(page, "SETTINGS", (MAIN, AROUND, TALK))
+    monkeypatch.setattr(page, "SETTINGS", (MAIN, AROUND, WORDS))
     records = Records(tmp_path / "runs")
-    for setting in (MAIN, TALK):
+    for setting in (MAIN, WORDS):
         for job in tuning_jobs(setting):
             records.add(record_of(job))
-    chosen = chosen_rates((MAIN, TALK), records)
-    for setting in (MAIN, TALK, AROUND):
+    chosen = chosen_rates((MAIN, WORDS), records)
+    for setting in (MAIN, WORDS, AROUND):
         for job in comparison_jobs(setting, chosen):
             records.add(record_of(job))
     return tmp_path / "runs"
@@ -31,7 +31,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_row_is_the_mean_of_its_runs(out: Path, tmp_path: Path) -> None:
     records = Records(out)
-    rows = {row.method: row for row in rows_of(MAIN, chosen_rates((MAIN, TALK), records), records)}
+    rows = {row.method: row for row in rows_of(MAIN, chosen_rates((MAIN, WORDS), records), records)}
     taid, kl = (
         [records.all[f"charts/{m}/seed-{s}"].figures["test"]["exact"] for s in range(3)] for m in ("taid", "kl")
     )
@@ -86,7 +86,7 @@ def test_runs_of_other_parts_are_not_compared(out: Path) -> None:
     for seed in range(3):
         other = records.all[f"charts/taid/seed-{seed}"]
         records.add(type(other)(**{**vars(other), "made_of": {"teacher": "another"}}))
-    rows = {row.method: row for row in rows_of(MAIN, chosen_rates((MAIN, TALK), records), records)}
+    rows = {row.method: row for row in rows_of(MAIN, chosen_rates((MAIN, WORDS), records), records)}
     assert rows["taid"].difference is None
     assert rows["rkl"].difference is not None
 

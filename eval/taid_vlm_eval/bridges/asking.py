@@ -102,7 +102,7 @@ def _rows(model: AnswerRows, requests: list[Request], answers: list[Sequence[int
     """None when memory ran out. Whole frames of tensors hang on the exception, so it ends here."""
     try:
         return model.answer_rows(requests, answers)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return None

@@ -16,8 +16,8 @@ from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
-from taid_vlm.common.errors import UserError
 from taid_vlm_eval.models.conversation import images_as_read, with_parts
+from taid_vlm_eval.models.faults import UnaskableError
 from taid_vlm_eval.models.features import features_in_place
 from taid_vlm_eval.models.pictures import Picture, PictureCache
 from taid_vlm_eval.models.protocol import Request
@@ -146,13 +146,13 @@ def whole(processor: Any, requests: Sequence[Request]) -> Any:
     """The plain twin: all requests, which have equal ``max_tiles``, given to the processor at once.
 
     Raises:
-        UserError: a question that contains the placeholder of an image.
+        UnaskableError: a question that contains the placeholder of an image.
     """
     texts = [rendered(processor, request) for request in requests]
     for request, text in zip(requests, texts, strict=True):
         place = getattr(processor, "image_token", None)
         if isinstance(place, str) and text.count(place) > len(images_as_read(request)):
-            raise UserError(
+            raise UnaskableError(
                 f"a prompt has more places for images ({place!r}) than its {len(request.images)} images: {request.prompt[:80]!r}; "
                 f"take the placeholder out of the question, images come before it"
             )

@@ -1,5 +1,7 @@
 """Why a model gave no answer to one item."""
 
+from taid_vlm.common.errors import UserError
+
 
 class AnswerFault(Exception):  # noqa: N818 (no error of the program)
     """What ``generate`` may return in the place of one answer, when asking again later may help.
@@ -14,3 +16,7 @@ class AnswerFault(Exception):  # noqa: N818 (no error of the program)
     def __init__(self, text: str, lasting: bool = False) -> None:
         super().__init__(text)
         self.text, self.lasting = text, lasting
+
+
+class UnaskableError(UserError):
+    """One request that the model cannot be asked, whatever else is in the batch; the others can be."""

@@ -14,9 +14,11 @@ from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.openai_http import Endpoint, ServerError
 from taid_vlm_eval.models.openai_messages import as_data_url, messages_of
 from taid_vlm_eval.models.protocol import Request
+from taid_vlm_eval.models.said import as_said
 
 KEY_VARIABLE, TIMEOUT = "OPENAI_API_KEY", 120.0
 SEED = 0
+MOST_STOPS = 4  # that the format allows in a request
 _ADDRESS = re.compile(r"(?P<model>.+?)@(?P<url>https?://.+)", re.S)
 _STATED = ("owned_by", "root", "max_model_len")  # what servers say of a model that does not change while it is served
 
@@ -116,7 +118,7 @@ class ServedModel:
             )
         try:
             reply = self._endpoint.ask("/chat/completions", _body(self._address.model, request, max_new_tokens))
-            return self._endpoint.hide(_text_of(reply, self._endpoint)).strip()
+            return as_said(request, self._endpoint.hide(_text_of(reply, self._endpoint)))
         except ServerError as error:
             return AnswerFault(str(error))
 
@@ -129,6 +131,8 @@ def _body(model: str, request: Request, max_tokens: int) -> dict[str, Any]:
         "temperature": 0,
         "seed": SEED,
         "stream": False,
+        # Left out where there are none: some servers refuse an empty list. What is beyond the limit is cut from the reply.
+        **({"stop": stops} if (stops := [stop for stop in request.stops if stop][:MOST_STOPS]) else {}),
     }
 
 

@@ -21,8 +21,13 @@ def messages_of(request: Request, picture: Callable[[Image.Image], Part]) -> lis
         picture: from an image to the part of a message that holds it.
 
     Raises:
-        CannotAskError: the request limits tiles, which this format cannot say.
+        CannotAskError: the request limits tiles, or is plain, neither of which this format can say.
     """
+    if request.plain or request.ids:
+        raise CannotAskError(
+            "the prompt stands outside any chat template, and a served model is asked in one only; evaluate the checkpoint here "
+            "with transformers, or choose a task that asks in the template"
+        )
     if request.max_tiles is not None:
         raise CannotAskError(
             f"the protocol allows {request.max_tiles} tiles per image, and a served model cannot be told so; set the limit "

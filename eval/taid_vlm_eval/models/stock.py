@@ -20,8 +20,9 @@ from taid_vlm_eval.models.conversation import as_text, without_template
 from taid_vlm_eval.models.likelihood import log_likelihoods, plain_ids, stock_rows
 from taid_vlm_eval.models.pictures import CACHE_BYTES, PictureCache
 from taid_vlm_eval.models.protocol import Likelihood, Request
+from taid_vlm_eval.models.said import as_said
 from taid_vlm_eval.models.shared_prefix import Batch, Sharing, continue_whole
-from taid_vlm_eval.models.stopping import as_said, stopping
+from taid_vlm_eval.models.stopping import stopping
 from taid_vlm_eval.models.tiles import TokenCounts, tiles_setting
 
 # What processors raise that want pictures and text in another form than the one that most of them share.
@@ -115,14 +116,15 @@ class StockModel:
             others = self.prepare([requests[row] for row in rest]) if rest else []
             moved = [replace(part, rows=[rest[row] for row in part.rows]) for part in others]
             return [Part(plain, group, self._read_text(tokenizer, group)), *moved]
-        parts = []
+        parts: list[Part] = []
         left = list(range(len(requests)))
         if not self.not_reused:
             try:
                 done, assembled = self._assembler.assemble(processor, requests)
             except ASSEMBLING_FAILS as error:
+                parts = self._wholes(processor, requests, left)  # a picture that is not read this way either raises here
                 self.not_reused = f"{type(processor).__name__} takes no image alone ({type(error).__name__}: {error})"
-                return self._wholes(processor, requests, left)
+                return parts
             if done:
                 parts.append(Part(done, [requests[row] for row in done], assembled))
             left = [row for row in left if row not in set(done)]

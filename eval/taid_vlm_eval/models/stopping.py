@@ -12,19 +12,6 @@ from taid_vlm_eval.models.protocol import Request
 _MARGIN = 4  # tokens: a tokenizer may drop a space where the decoded tail begins
 
 
-def as_said(request: Request, text: str) -> str:
-    """The answer in what a model wrote: up to the first stop, and without white space around it but for a plain prompt."""
-    said = before_stops(text, request.stops)
-    return said if request.plain else said.strip()
-
-
-def before_stops(text: str, stops: Sequence[str]) -> str:
-    """The text up to the first of the stops."""
-    for stop in stops:
-        text = text.split(stop)[0] if stop else text
-    return text
-
-
 def stopping(tokenizer: Any, requests: Sequence[Request]) -> dict[str, StoppingCriteriaList]:
     """Arguments of ``generate`` with which each row ends once it has written one of its stops; none where no request has any."""
     stops = [tuple(filter(None, request.stops)) for request in requests]

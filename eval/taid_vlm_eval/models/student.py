@@ -26,8 +26,9 @@ from taid_vlm_eval.models.likelihood import (
 )
 from taid_vlm_eval.models.pictures import CACHE_BYTES, Picture, PictureCache
 from taid_vlm_eval.models.protocol import Likelihood, Request
+from taid_vlm_eval.models.said import as_said
 from taid_vlm_eval.models.shared_prefix import Batch, Sharing, continue_whole, left_padded
-from taid_vlm_eval.models.stopping import as_said, stopping
+from taid_vlm_eval.models.stopping import stopping
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,16 @@ class TokenCounts:
         self._known: dict[tuple[int, int, int | None], int] = {}
 
     def count(self, processor: Any, width: int, height: int, max_tiles: int | None) -> int:
-        """Tokens of a picture of so many pixels, with the markers around it; found by reading a blank one where the processor cannot tell."""
+        """Tokens of a picture of so many pixels, with the markers around it; found by reading a blank one where the processor cannot tell.
+
+        0 for one that the processor refuses, as some do with extremely narrow ones.
+        """
         key = (width, height, max_tiles)
         if key not in self._known:
-            self._known[key] = _told(processor, *key) or _read(processor, *key)
+            try:
+                self._known[key] = _told(processor, *key) or _read(processor, *key)
+            except Exception:  # of many types; the item is told when it is asked
+                self._known[key] = 0
         return self._known[key]
 
 

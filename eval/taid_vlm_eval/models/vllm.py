@@ -12,6 +12,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm_eval.models.identity import folder_fingerprint
 from taid_vlm_eval.models.openai_messages import Part, messages_of
 from taid_vlm_eval.models.protocol import Request
+from taid_vlm_eval.models.said import as_said
 
 SEED = 0
 
@@ -41,13 +42,21 @@ class VllmModel:
                 continue
             outputs = self._engine.chat(
                 [_conversation(requests[row]) for row in rows],
-                self._sampling(temperature=0.0, max_tokens=max_new_tokens, seed=SEED),
+                [
+                    self._sampling(
+                        temperature=0.0,
+                        max_tokens=max_new_tokens,
+                        seed=SEED,
+                        stop=[stop for stop in requests[row].stops if stop] or None,
+                    )
+                    for row in rows
+                ],
                 use_tqdm=False,
                 add_generation_prompt=not started,
                 continue_final_message=started,
             )
             for row, output in zip(rows, outputs, strict=True):
-                answers[row] = output.outputs[0].text.strip()
+                answers[row] = as_said(requests[row], output.outputs[0].text)
         return answers
 
 

@@ -13,7 +13,7 @@ from taid_vlm_eval.bridges.messages import as_request, picture_key
 from taid_vlm_eval.bridges.texts import Texts
 from taid_vlm_eval.bridges.wanted import Wanted, wanted
 from taid_vlm_eval.models import Request, open_model
-from taid_vlm_eval.models.stopping import before_stops
+from taid_vlm_eval.models.said import before_stops
 from tests.eval.fakes import FakeModel
 from tests.tiny.language_model import tiny_llama
 from tests.tiny.native import save_native
