@@ -38,10 +38,10 @@ def unread(
                 raise
             failures[place] = error
     known = known or len(failures) < len(requests)
-    for place, error in failures.items():
-        if not (known or isinstance(error, UnaskableError) or _other_pictures_are_read(model, requests[place])):
-            raise error
-    return {place: as_fault(error) for place, error in failures.items()}
+    for place, failure in failures.items():
+        if not (known or isinstance(failure, UnaskableError) or _other_pictures_are_read(model, requests[place])):
+            raise failure
+    return {place: as_fault(failure) for place, failure in failures.items()}
 
 
 def as_fault(error: Exception) -> AnswerFault:

@@ -160,4 +160,6 @@ def test_recipes_as_json(tmp_path: Path) -> None:
     names = run("recipes", "ls", cwd=tmp_path).stdout.split()
     rows = json.loads(run("recipes", "ls", "--json", cwd=tmp_path).stdout)
     assert [row["name"] for row in rows] == names
-    assert all(row["description"] for row in rows if row["name"].startswith("quickstart/"))
+    described = {row["name"]: row["description"] for row in rows}
+    assert "TAID" in described["quickstart/taid"]
+    assert described["quickstart/student"] is None  # a base, no recipe by itself

@@ -16,9 +16,10 @@ def test_stopped_while_it_waits_for_the_lock_it_can_be_opened_again(
     def stop(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(SharedLocks, "wait", stop)
-        AnswersFile(tmp_path / "x.answers.jsonl", HEADER, IDS)
+        with pytest.raises(KeyboardInterrupt):
+            AnswersFile(tmp_path / "x.answers.jsonl", HEADER, IDS)
     with AnswersFile(tmp_path / "x.answers.jsonl", HEADER, IDS) as file:
         assert len(file) == 0
 

@@ -65,7 +65,7 @@ def test_every_command_works(place: Path, capsys: pytest.CaptureFixture[str]) ->
         found = sorted(path.name for path in (place / folder).iterdir())
         assert found == sorted(f"{name}.{end}" for name in names for end in ("answers.jsonl", "result.json"))
     page = (place / "compare.html").read_text()
-    assert "easy_vqa: evaluation/taid--student and evaluation/sft--student" in page
+    assert "easy_vqa: taid--student and sft--student" in page
 
 
 def test_every_program_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def test_a_result_states_what_is_needed_to_judge_it(tmp_path: Path) -> None:
     assert result.generation == {"max_new_tokens": 7, "greedy": True}
     assert result.model == model.describe()
     assert len(result.data_fingerprint) == 64
-    assert result.data == {"source": "jsonl", "path": "small.jsonl", "split": ""}
+    assert result.data == {"source": "jsonl", "path": "small.jsonl", "split": "test"}
     assert set(result.versions) == {"python", "taid-vlm", "torch", "transformers"}
     assert json.loads((tmp_path / "out" / "small.result.json").read_text()) == json.loads(result.to_json())
 

@@ -19,7 +19,13 @@ from taid_vlm_eval.scoring import majority_score, score_items, spoken
 from taid_vlm_eval.task import Task
 from tests.eval.fakes import FakeModel, write_rows, write_task
 
-HEADER: dict[str, Any] = {"model": {"name": "m"}, "data_fingerprint": "0", "limit": None, "seed": 0}
+HEADER: dict[str, Any] = {
+    "model": {"name": "m"},
+    "data": {"source": "jsonl"},
+    "data_fingerprint": "0",
+    "limit": None,
+    "seed": 0,
+}
 
 
 def result_of(folder: Path, items: list[Item], texts: list[str], **changes: Any) -> Result:

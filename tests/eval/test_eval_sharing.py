@@ -89,7 +89,10 @@ def test_the_living_go_on_with_what_the_dead_had_taken(
     alone: tuple[Path, dict[str, Any]], tmp_path: Path, death: str
 ) -> None:
     task, expected = alone
-    ends = share(task, tmp_path / "out", [[(death, 1), None, (death, 2)]])
+    rounds: list[list[Death]] = [[(death, 1), None, (death, 2)]]
+    if death == DEATHS[-1].__name__:
+        rounds.append([None])  # who is left may have gone before the last one died, which was to put the lines in order
+    ends = share(task, tmp_path / "out", rounds)
     assert ends[0][1] == 0
     assert -signal.SIGKILL in ends[0]
     assert files(tmp_path / "out") == expected

@@ -122,7 +122,8 @@ class StockModel:
             try:
                 done, assembled = self._assembler.assemble(processor, requests)
             except ASSEMBLING_FAILS as error:
-                parts = self._wholes(processor, requests, left)  # a picture that is not read this way either raises here
+                # A picture that is not read this way either raises here, and says nothing of the others.
+                parts = self._wholes(processor, requests, left)
                 self.not_reused = f"{type(processor).__name__} takes no image alone ({type(error).__name__}: {error})"
                 return parts
             if done:
