@@ -8,7 +8,7 @@ from taid_vlm_eval.answers_file import AnswersFile
 from taid_vlm_eval.batching import make_batches
 from taid_vlm_eval.data import Item, ItemTable
 from taid_vlm_eval.models.protocol import Model
-from taid_vlm_eval.pieces import Asker, load
+from taid_vlm_eval.pieces import Asker, Loaded, load
 from taid_vlm_eval.prefetch import ahead
 from taid_vlm_eval.task import Task
 from taid_vlm_eval.work import Work
@@ -74,7 +74,11 @@ def answer_items(
     tell()
     work = Work(file, make_batches(table, task, model, running.batch_size))
     asker = Asker(model, task)
-    with ahead(lambda number: load(table, work.places(number), model, task, asker.size), running.workers) as loaded:
+
+    def opened(number: int) -> Loaded:
+        return load(table, work.places(number), model, task, asker.size)
+
+    with ahead(opened, running.workers) as loaded:
         while True:
             while loaded.has_room and (number := work.take()) is not None:
                 loaded.put(number)

@@ -59,7 +59,7 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> list
     monkeypatch.setattr(sys, "executable", str(path))
     started: list[subprocess.Popen[bytes]] = []
 
-    class Kept(subprocess.Popen):  # type: ignore[type-arg]
+    class Kept(subprocess.Popen):
         def __init__(self, *arguments: Any, **named: Any) -> None:
             if len(started) == 2:
                 raise OSError("no more processes")

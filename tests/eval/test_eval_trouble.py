@@ -34,8 +34,8 @@ def test_other_settings_at_the_same_time_are_refused(tmp_path: Path) -> None:
     task, out = small_task(tmp_path), tmp_path / "out"
     paths = os.pathsep.join([str(ROOT), str(ROOT / "eval")])
     command = [sys.executable, "-c", HOLDS, str(task), str(out)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}) as other:
+    environment = {**os.environ, "PYTHONPATH": paths}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as other:
         assert other.stdout is not None
         assert other.stdin is not None
         assert other.stdout.readline() == b"asked\n"

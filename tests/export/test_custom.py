@@ -75,8 +75,8 @@ def test_fresh_process_says_the_same(name: str, checkpoints: Path, tmp_path: Pat
     loaded = trained(COMBINATIONS[name], checkpoints, tmp_path / "student")
     done = export_student(loaded, tmp_path / "out", to="custom", process=fresh)
     assert done.kind == "custom"
-    # AIMv2's tokens are not contiguous, and torch then multiplies in another order where weights are frozen, as in ``loaded``.
-    limit = 1e-6 if COMBINATIONS[name].encoder == "aimv2" else 0.0
+    # Rounding: of AIMv2, whose tokens are not contiguous where weights are frozen; and of convolutions, whose order depends on the processor.
+    limit = 1e-6 if "open_clip_resnet" in name or COMBINATIONS[name].encoder == "aimv2" else 0.0
     assert all(proof.difference <= limit for proof in done.proofs), done.proofs
     assert (tmp_path / "out" / "modeling_taid_vlm.py").is_file()
     assert str(tmp_path) not in (tmp_path / "out" / "config.json").read_text()

@@ -78,7 +78,9 @@ def test_adapters_and_a_trained_scalar(recipes: Path) -> None:
         ours, theirs = recipes / f"one-{name}", recipes / f"fsdp2-2-{name}"
         for left, right in zip(logged_steps(ours), logged_steps(theirs), strict=True):
             for figure in ("loss", "grad_norm", *(["temperature"] if name == "temperature" else [])):
-                assert right[figure] == pytest.approx(left[figure], rel=1e-4), figure
+                # A small divergence under a high temperature is a difference of nearly equal numbers; its gradient is not.
+                rounding = 1e-3 if (name, figure) == ("temperature", "loss") else 1e-4
+                assert right[figure] == pytest.approx(left[figure], rel=rounding), figure
         whole, sharded = (load_file(folder / "student" / "model.safetensors") for folder in (ours, theirs))
         assert whole.keys() == sharded.keys()
         assert all(torch.allclose(whole[key], sharded[key], atol=1e-4) for key in whole)

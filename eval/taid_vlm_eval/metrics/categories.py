@@ -25,7 +25,7 @@ def category_masks(scored: Sequence[Scored], key: str = "category") -> dict[str,
 
 
 def _by_category(
-    scored: Sequence[Scored], right_N: np.ndarray, count_N: np.ndarray, clusters: Sequence, seed: int
+    scored: Sequence[Scored], right_N: np.ndarray, count_N: np.ndarray, clusters: Sequence[int] | np.ndarray, seed: int
 ) -> dict[str, Estimate]:
     columns, figures = [right_N, count_N], {"overall": mean_figure(0, 1)}
     # A group counts for the category of its first item.

@@ -174,7 +174,7 @@ class StockModel:
     @property
     def chat_template(self) -> str | None:
         """See :class:`AnswerRows`."""
-        return (self._processor or self._tokenizer).chat_template  # type: ignore[no-any-return]
+        return (self._processor or self._tokenizer).chat_template
 
     @property
     def longest(self) -> int | None:

@@ -155,7 +155,7 @@ class StudentModel:
     @property
     def chat_template(self) -> str | None:
         """See :class:`AnswerRows`."""
-        return self._student.processor.template  # type: ignore[no-any-return]
+        return self._student.processor.template
 
     @property
     def longest(self) -> int | None:
