@@ -13,7 +13,7 @@ from tests.tiny.benchmarks import picture, png
 
 def laid_out(name: str, rows: list[Row], folder: Path, **tables: list[Row]) -> list[Row]:
     store = PictureStore(folder / "store", beside=folder)
-    return list(LAYOUTS.get(name)(rows, lambda config: tables[config], store))
+    return list(LAYOUTS.get(name)(rows, lambda config, split=None: tables[config], store))
 
 
 def mmmu_row(question: str, options: str = "['a']", kind: str = "multiple-choice", **images: Any) -> Row:
@@ -64,7 +64,10 @@ def test_rotations_form_groups(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_empty_cells_do_not_stop_a_layout(tmp_path: Path, name: str) -> None:
     names = "id index question prompt options question_type choices answerKey imageId image".split()  # noqa: SIM905
-    assert len(laid_out(name, [dict.fromkeys(names)], tmp_path, testdev_balanced_images=[])) == 1
+    names += ["activity_label", "ctx_a", "ctx_b", "endings", "subject", "messages"]
+    tables: dict[str, list[Row]] = {"testdev_balanced_images": [], "all": []}
+    left_out = name in ("hallusion_tsv", "ultrachat")  # these take only rows with a picture, or whole conversations
+    assert len(laid_out(name, [dict.fromkeys(names)], tmp_path, **tables)) == (0 if left_out else 1)
 
 
 def test_rows_are_not_changed(tmp_path: Path) -> None:

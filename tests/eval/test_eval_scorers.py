@@ -53,7 +53,8 @@ BEST_OF_TRUTHS = sorted(set(FUNCTIONS) - {"vqa_accuracy", "caption", "choice_or_
 
 
 def test_every_scorer_has_its_function_tested_here() -> None:
-    assert set(SCORERS) == set(FUNCTIONS)
+    by_numbers = {"likelihood", "divergence"}  # of what a model computed, not of what it said; tested with their tasks
+    assert set(SCORERS) == set(FUNCTIONS) | by_numbers
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -92,7 +93,7 @@ def test_modes_are_exact_names() -> None:
     with pytest.raises(UserError, match="unknown mode 'vlmevalkits': did you mean 'vlmevalkit'"):
         SCORERS.get("choice").apply("A", "A", {}, "vlmevalkits")
     with pytest.raises(UserError, match="this scorer has no modes"):
-        SCORERS.get("rouge_l").apply("A", "A", {}, "official")
+        SCORERS.get("anls").apply("A", "A", {}, "official")
 
 
 def test_readings_tell_an_empty_answer_from_a_wrong_one() -> None:

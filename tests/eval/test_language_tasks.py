@@ -229,6 +229,7 @@ def test_a_divergence_from_a_teacher(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_tokenizers_that_differ_are_refused(tmp_path: Path) -> None:
     model: Any = open_model(save_tiny_llama(tmp_path / "one"), device="cpu")
     parts = {"name": "other", "tokenizer": family_tokenizer("llama2"), "answer_rows": lambda self, *given: []}
+    parts |= {"chat_template": None, "longest": None}
     other: Any = type("Other", (), parts)()
     with pytest.raises(UserError, match="different tokenizers: only the first 0 of"):
         Divergence(model, other)

@@ -19,5 +19,6 @@ def cleaned(text: str) -> str:
 def hellaswag(rows: Iterable[Row], open_table: OpenTable, store: PictureStore) -> Iterator[Row]:
     """Adds ``query``, the activity and the beginning with its second part capitalised; cleans it and the ``endings``."""
     for row in rows:
-        beginning = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
+        activity, first, second = (row[name] or "" for name in ("activity_label", "ctx_a", "ctx_b"))
+        beginning = f"{activity}: {first} {second.capitalize()}" if activity or first else ""
         yield row | {"query": cleaned(beginning), "endings": [cleaned(one) for one in row["endings"] or ()]}

@@ -18,7 +18,7 @@ def mmlu_5_shot(rows: Iterable[Row], open_table: OpenTable, store: PictureStore)
         solved = f"{_asked(row)} {'ABCD'[row['answer']]}\n\n"
         examples.setdefault(row["subject"], []).append(solved)
     for row in rows:
-        subject = row["subject"].replace("_", " ")
+        subject = (row["subject"] or "").replace("_", " ")
         opening = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
         shown = "".join(examples.get(row["subject"], [])[:EXAMPLES])
         yield row | {"question": row["question"] and opening + shown + _asked(row)}
@@ -26,4 +26,4 @@ def mmlu_5_shot(rows: Iterable[Row], open_table: OpenTable, store: PictureStore)
 
 def _asked(row: Row) -> str:
     lines = [f"{letter}. {text}" for letter, text in zip("ABCD", row["choices"] or (), strict=False)]
-    return "\n".join([row["question"].strip(), *lines, "Answer:"])
+    return "\n".join([(row["question"] or "").strip(), *lines, "Answer:"])
