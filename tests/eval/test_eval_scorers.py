@@ -93,7 +93,7 @@ def test_modes_are_exact_names() -> None:
     with pytest.raises(UserError, match="unknown mode 'vlmevalkits': did you mean 'vlmevalkit'"):
         SCORERS.get("choice").apply("A", "A", {}, "vlmevalkits")
     with pytest.raises(UserError, match="this scorer has no modes"):
-        SCORERS.get("anls").apply("A", "A", {}, "official")
+        SCORERS.get("exact_match").apply("A", "A", {}, "official")
 
 
 def test_readings_tell_an_empty_answer_from_a_wrong_one() -> None:
