@@ -1,7 +1,6 @@
 """Results as a table on the terminal."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -11,16 +10,17 @@ from rich.text import Text
 from taid_vlm_eval.result import Result
 from taid_vlm_eval.task import NO_SCORER
 
+if TYPE_CHECKING:
+    from taid_vlm_eval.results import Results
+
 UNSCORED = "its score needs a judge; name one with --judge"
 
 
-def print_table(
-    results: Sequence[Result], folder: Path, not_run: Mapping[str, str], unscored: Sequence[str] = ()
-) -> None:
+def print_table(results: "Results", console: Console | None = None) -> None:
     """One row per task: scorer and its mode, figure with 95 % interval, majority, parse rate, items, errors, speed.
 
-    The named figures of a task follow it, indented. ``unscored`` tasks, which have answers alone, and those that were not run
-    say so; the reasons stand below.
+    The named figures of a task follow it, indented. Tasks that have answers alone, and those that were not run, say so; the
+    reasons stand below.
     """
     table = Table()
     for heading in ("task", "scorer", "metric"):
@@ -32,7 +32,7 @@ def print_table(
             Text(result.task),
             _scorer(result),
             result.metric,
-            _with_interval(result.value, result.low, result.high, result.top),
+            with_interval(result.value, result.low, result.high, result.top),
             "-" if result.majority is None else figure(result.majority, result.top),
             f"{result.parse_rate:.1%}",
             str(result.n),
@@ -40,24 +40,24 @@ def print_table(
             "-" if result.answers_per_second is None else f"{result.answers_per_second:.1f}",
         )
         for name, one in result.named.items():
-            table.add_row("", "", Text(f"  {name}"), _with_interval(**one))
-    for task in unscored:
+            table.add_row("", "", Text(f"  {name}"), with_interval(**one))
+    for task in results.answers_only:
         table.add_row(Text(task), "", "", "answers only")
-    for task in not_run:
+    for task in results.not_run:
         table.add_row(Text(task), "", "", "not run")
-    console = print_whole(table)
-    for result in results:
-        for error in result.first_errors:
-            line = f"{result.task}: item {error['id']}: {error['error']}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for result in results:
-        if result.judge.get("asked"):
-            console.print(_judge(result), markup=False, highlight=False, soft_wrap=True)
-    for task in unscored:
-        console.print(f"{task}: answers only: {UNSCORED}", markup=False, highlight=False, soft_wrap=True)
-    for task, reason in not_run.items():
-        console.print(f"{task}: not run: {reason}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"answers and results: {folder}", markup=False, highlight=False, soft_wrap=True)
+    console = print_whole(table, console)
+    for line in _below(results):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _below(results: "Results") -> list[str]:
+    errors = [(one.task, error) for one in results for error in one.first_errors]
+    lines = [f"{task}: item {error['id']}: {error['error']}" for task, error in errors]
+    lines += [_judge(result) for result in results if result.judge.get("asked")]
+    lines += [f"{task}: answers only: {UNSCORED}" for task in results.answers_only]
+    lines += [f"{task}: not run: {reason}" for task, reason in results.not_run.items()]
+    lines += [f"{name}: {value:.4f}" for name, value in results.averages.items()]
+    return lines + ([f"answers and results: {results.folder}"] if results.folder is not None else [])
 
 
 def _scorer(result: Result) -> str:
@@ -78,13 +78,13 @@ def figure(value: float, top: float, sign: str = "") -> str:
     return f"{value:{sign}.1f}" if top > 10 else f"{value:{sign}.4f}"
 
 
-def _with_interval(value: float, low: float, high: float, top: float) -> str:
+def with_interval(value: float, low: float, high: float, top: float) -> str:
     return f"{figure(value, top)} ({figure(low, top)} to {figure(high, top)})"
 
 
-def print_whole(table: Table) -> Console:
+def print_whole(table: Table, console: Console | None = None) -> Console:
     """Print a table without cutting figures short, as rich would to fit; a line that is too long is better."""
-    console, boundless = Console(), Console(width=1000)
+    console, boundless = console or Console(), Console(width=1000)
     console.width = max(console.width, Measurement.get(boundless, boundless.options, table).maximum)
     console.print(table)
     return console

@@ -3,6 +3,7 @@
 - ``answer``: the answer to the question, generated. The usual way.
 - ``letters``: the letter of the likeliest option, by one forward pass; no answer is generated where an item has options.
 - ``options``: the log-likelihood of each option's text (HellaSwag, ARC).
+- ``continuation``: the log-likelihood of the true answer, and whether greedy decoding writes it (LAMBADA).
 - ``turns``: the answers to the question and to those that follow it (MT-Bench).
 - ``divergence``: how far the model is from a teacher along the true answer.
 
@@ -17,7 +18,8 @@ from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm_eval.data.item import Item
 from taid_vlm_eval.task import Task
 
-WAYS = ("answer", "letters", "options", "turns", "divergence")
+WAYS = ("answer", "letters", "options", "continuation", "turns", "divergence")
+PLAIN_WAYS = ("letters", "options", "continuation")  # may stand outside the chat template
 LETTER_SCORERS = ("choice", "choice_or_text", "mmmu")
 LETTERS = ("generated", "likelihood")
 BY_LETTERS = "letters by likelihood, by one forward pass where an item has options"
@@ -32,11 +34,10 @@ def require_way(task: Task) -> None:
     """
     if task.asks not in WAYS:
         raise UserError(f"unknown asks {task.asks!r}: {did_you_mean(task.asks, WAYS)}")
-    if not task.template and task.asks not in ("letters", "options"):
-        raise UserError(
-            f"template is false, which only letters and options by likelihood can be, but asks is {task.asks!r}"
-        )
-    needed = {"letters": LETTER_SCORERS, "options": ("likelihood",), "divergence": ("divergence",)}.get(task.asks)
+    if not task.template and task.asks not in PLAIN_WAYS:
+        raise UserError(f"template is false, which goes with asks {', '.join(PLAIN_WAYS)}, but asks is {task.asks!r}")
+    scorers = {"letters": LETTER_SCORERS, "options": ("likelihood",)}
+    needed = {**scorers, "continuation": ("continuation",), "divergence": ("divergence",)}.get(task.asks)
     if needed and task.scorer not in needed:
         raise UserError(f"asks is {task.asks!r} and the scorer {task.scorer!r}, expected {' or '.join(needed)}")
 
@@ -84,7 +85,7 @@ def texts_of(item: Item, task: Task) -> tuple[str, ...]:
         return tuple(item.facts.get("options", {}).values())
     if task.asks == "turns":
         return tuple(item.facts.get("turns", ()))
-    if task.asks == "divergence":
+    if task.asks in ("divergence", "continuation"):
         return (item.answer if isinstance(item.answer, str) else item.answer[0],)
     return ()
 

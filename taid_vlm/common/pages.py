@@ -3,7 +3,7 @@
 import base64
 import io
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ def page_template(
     name: str,
     filters: Mapping[str, Callable[..., Any]] | None = None,
     breaks: Mapping[str, str] = BREAKS,
+    styles: Sequence[Path] = (),
 ) -> Template:
     """A page's template, ``<name>.html.jinja``; its variable ``style`` is the style of all pages and its own, ``<name>.css``.
 
@@ -28,6 +29,7 @@ def page_template(
     Args:
         filters: of the template, by name.
         breaks: what stands for line breaks and tabs.
+        styles: files that stand between the style of all pages and its own.
     """
 
     def safe(value: Any) -> Any:
@@ -37,8 +39,8 @@ def page_template(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=safe
     )
     environment.filters |= filters or {}
-    styles = (STYLE, folder / f"{name}.css")
-    environment.globals["style"] = Markup("".join(path.read_text(encoding="utf-8") for path in styles))
+    files = (STYLE, *styles, folder / f"{name}.css")
+    environment.globals["style"] = Markup("".join(path.read_text(encoding="utf-8") for path in files))
     return environment.from_string((folder / f"{name}.html.jinja").read_text(encoding="utf-8"))
 
 

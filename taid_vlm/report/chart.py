@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from markupsafe import Markup, escape
 
 from taid_vlm.common.pages import visible
 from taid_vlm.report.scale import Scale, fitted, short, shows
 
+STYLE = Path(__file__).parent / "chart.css"
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 24
 POINTS = 250  # more would lie on the same pixels
@@ -17,7 +19,7 @@ ROWS = 12  # of the table
 
 @dataclass(frozen=True)
 class Line:
-    """One line; ``colour`` is a number of the palette in run_page.css.
+    """One line; ``colour`` is a number of the palette in chart.css.
 
     Attributes:
         intervals: of each point, drawn as error bars; such a line has visible points that say their figures.
@@ -73,7 +75,7 @@ def draw(chart: Chart, key: str) -> Markup:
     across = fitted([x for line in chart.lines for x in line.x], LEFT, WIDTH - RIGHT, margin=0.0)
     bounds = (HEIGHT - BOTTOM, TOP)
     up = Scale(*chart.bounds, *bounds) if chart.bounds else fitted(_middle(shown, chart), *bounds, log=chart.log)
-    lines = [part for line in chart.lines for part in _drawn(line, across, up)]
+    lines = [part for line in chart.lines for part in _drawn(line, across, up, chart.x_title.removeprefix("optimizer "))]
     head = (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{key}-t {key}-d">'
         f'<title id="{key}-t">{_text(chart.title)}</title><desc id="{key}-d">{_text(described(chart))}</desc>'
@@ -146,7 +148,7 @@ def _axes(across: Scale, up: Scale) -> str:
     return f'<g aria-hidden="true">{"".join(parts)}</g>'
 
 
-def _drawn(line: Line, across: Scale, up: Scale) -> Iterator[str]:
+def _drawn(line: Line, across: Scale, up: Scale, x_title: str) -> Iterator[str]:
     colour = f"c{line.colour % 8}"
     if line.smoothed and len(line.y) > 10:
         yield _path(thinned(line.x, line.y), across, up, f"{colour} pale")
@@ -158,7 +160,7 @@ def _drawn(line: Line, across: Scale, up: Scale) -> Iterator[str]:
         if not all(shows(value, up.log) for value in (low, y, high)):
             continue
         at, top, bottom = (f"{value:.1f}" for value in (across.place(x), up.place(high), up.place(low)))
-        said = f"{line.name}, step {short(x)}: {short(y)} ({short(low)} to {short(high)})"
+        said = f"{line.name}, {x_title} {short(x)}: {short(y)} ({short(low)} to {short(high)})"
         yield (
             f'<g class="point {colour}" tabindex="0" role="img" aria-label="{_text(said)}"><title>{_text(said)}</title>'
             f'<line x1="{at}" x2="{at}" y1="{top}" y2="{bottom}"/><circle cx="{at}" cy="{up.place(y):.1f}" r="4"/></g>'

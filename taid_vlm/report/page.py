@@ -9,7 +9,7 @@ import yaml
 from markupsafe import Markup
 
 from taid_vlm.common.pages import data_uri, page_template
-from taid_vlm.report.chart import Chart, draw
+from taid_vlm.report.chart import STYLE, Chart, draw
 from taid_vlm.report.curves import charts
 from taid_vlm.report.recipes import Change, between, changes
 from taid_vlm.report.run_files import Run
@@ -75,7 +75,8 @@ def page(runs: Sequence[Run]) -> str:
         for place, (name, some) in enumerate(charts(runs).items())
         if some
     }
-    template = page_template(FOLDER, "run_page", {"short": short, "long": long, "clipped": _clipped})
+    filters = {"short": short, "long": long, "clipped": _clipped}
+    template = page_template(FOLDER, "run_page", filters, styles=(STYLE,))
     return template.render(
         runs=told,
         sections=sections,

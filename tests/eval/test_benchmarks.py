@@ -186,7 +186,7 @@ OTHERS = {"easy_vqa", "chatterbot", "mm_vet"}
 # Those that ask in another way than for one answer, see test_language_tasks.py.
 OTHER_WAYS = {
     *("hellaswag", "arc_easy_likelihood", "arc_challenge_likelihood", "mmlu_likelihood", "ultrachat", "mt_bench"),
-    *("kl_ultrachat", "kl_chatterbot", "kl_easy_vqa"),
+    *("lambada_openai", "kl_ultrachat", "kl_chatterbot", "kl_easy_vqa"),
 }
 
 

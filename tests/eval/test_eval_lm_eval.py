@@ -11,6 +11,7 @@ import yaml
 
 from taid_vlm_eval.asking import request_of
 from taid_vlm_eval.data import load_items
+from taid_vlm_eval.metrics import METRICS
 from taid_vlm_eval.metrics.likelihood import likeliest
 from taid_vlm_eval.models import open_model
 from taid_vlm_eval.models.likelihood import log_likelihoods
@@ -26,6 +27,7 @@ lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not in
 
 TASKS = {
     "hellaswag": ("hellaswag/hellaswag.yaml", "Rowan/hellaswag", 0),
+    "lambada_openai": ("lambada/lambada_openai.yaml", "EleutherAI/lambada_openai", 0),
     "arc_easy_likelihood": ("arc/arc_easy.yaml", "allenai/ai2_arc", 0),
     "mmlu_likelihood": ("mmlu/default/mmlu_anatomy.yaml", "cais/mmlu", 5),
 }
@@ -49,7 +51,8 @@ def theirs(name: str, folder: Path, cache: Path, tmp_path: Path) -> Any:
     files = {}
     for file in PARQUET[name]:
         if file.startswith(data_set):
-            files[file.rsplit("/", 1)[-1].split("-0")[0]] = str(cache / file)
+            split = "test" if name == "lambada_openai" else file.rsplit("/", 1)[-1].split("-0")[0]
+            files[split] = str(cache / file)
     included = Path(lm_eval.__file__).parent / "tasks" / their_file
     change = {"task": "ours", "include": str(included), "dataset_path": "parquet", "dataset_name": None}
     change |= {"dataset_kwargs": {"data_files": files}, "training_split": None, "tag": None}
@@ -95,6 +98,10 @@ def test_parity(name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     answers = {item.id: {"id": item.id, "answer": text, "error": None} for item, text in zip(items, said, strict=True)}
     scored, _ = score_items(task.task, items, answers)
     results = found["results"]["ours"]
+    if task.task.asks == "continuation":
+        ours = METRICS.get("continuation")(scored, 0).named
+        assert [one.greedy for several in values for one in several] == [one["acc"] == 1 for one in samples]
+        assert ours["perplexity"].value == pytest.approx(results["perplexity,none"], rel=1e-3)
     metric = "acc_norm,none" if task.task.mode == "acc_norm" else "acc,none"
     assert sum(one.value for one in scored) / len(scored) == pytest.approx(results[metric])
     if task.task.asks == "options":

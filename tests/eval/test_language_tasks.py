@@ -85,7 +85,7 @@ def test_letters_where_there_are_none_and_models_that_cannot_weigh(cache: Path, 
         evaluate(FakeModel(), ["gsm8k"], output_dir=tmp_path, letters="likelihood")
     with pytest.raises(UserError, match="unknown letters 'likelyhood': did you mean 'likelihood'"):
         evaluate(FakeModel(), ["mmlu"], output_dir=tmp_path, letters="likelyhood")
-    with pytest.raises(UserError, match="fake cannot tell how likely an option is"):
+    with pytest.raises(UserError, match="fake cannot tell how likely a text is"):
         evaluate(FakeModel(), ["mmlu"], output_dir=tmp_path, letters="likelihood")
 
 

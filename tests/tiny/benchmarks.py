@@ -166,6 +166,12 @@ def _hellaswag() -> Rows:
     ]
 
 
+def _lambada() -> Rows:
+    """Passages whose last word is behind the last space; one has a line end and two spaces in it."""
+    texts = ["He looked at the house, 0.  \nThen he opened the door", "What she saw, 1, was a cat", "A man, 2, met a man's dog"]
+    return [{"text": text} for text in texts]
+
+
 def _ultrachat() -> Rows:
     """One turn, two turns, and four that are not taken: too long a reply, too long a whole, no reply at the end, an empty one."""
     said = [
@@ -285,6 +291,7 @@ PARQUET: dict[str, dict[str, Rows]] = {
     "ifeval": _part("google/IFEval/default/train/0000.parquet", _ifeval()),
     "mmlu_likelihood": _part("cais/mmlu/all/test", _mmlu(3), "cais/mmlu/all/dev", _mmlu(7, "Which one")),
     "hellaswag": _part("Rowan/hellaswag/data/validation", _hellaswag()),
+    "lambada_openai": _part("EleutherAI/lambada_openai/default/test/0000.parquet", _lambada()),
     **dict.fromkeys(("ultrachat", "kl_ultrachat"), _part("HuggingFaceH4/ultrachat_200k/data/test_sft", _ultrachat())),
 }
 for _name, _labels in (("ARC-Easy", ["A", "B", "C", "D"]), ("ARC-Challenge", ["1", "2", "3", "4"])):

@@ -10,6 +10,7 @@ from taid_vlm_eval.metrics.categories import accuracy_by_category, circular, mea
 from taid_vlm_eval.metrics.charts import relaxed_accuracy
 from taid_vlm_eval.metrics.choice import choice, choice_or_text
 from taid_vlm_eval.metrics.cider import cider_scores
+from taid_vlm_eval.metrics.continuation import continuation
 from taid_vlm_eval.metrics.divergence import divergence
 from taid_vlm_eval.metrics.exact_match import exact_match, match_kind, normalise
 from taid_vlm_eval.metrics.gqa import gqa_match
@@ -46,6 +47,7 @@ __all__ = [
     "choice_or_text",
     "cider_scores",
     "circular",
+    "continuation",
     "divergence",
     "exact_match",
     "gqa_match",

@@ -78,8 +78,10 @@ def log_likelihoods(
         for (index, tail), logits_nV in zip(part, every, strict=True):
             log_q_nV = torch.log_softmax(logits_nV, dim=-1, dtype=torch.float32)
             given = log_q_nV[range(len(tail)), list(tail)].double().sum().item() if tail else 0.0
+            likeliest = log_q_nV.argmax(dim=-1).tolist()
             for place, last in rows[index, tail]:
-                found[index][place] = Likelihood(given + log_q_nV[-1, last].item(), len(tail) + 1)
+                value = given + log_q_nV[-1, last].item()
+                found[index][place] = Likelihood(value, len(tail) + 1, likeliest == [*tail, last])
     return found
 
 

@@ -91,10 +91,12 @@ class Measuring(Protocol):
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of one continuation of a prompt: the sum of its tokens' log-probabilities (natural logarithm), and how many they are."""
+    """Of one continuation of a prompt: the sum of its tokens' log-probabilities (natural logarithm), how many they are, and whether
+    each is the likeliest where it stands, so that greedy decoding writes the continuation."""
 
     log_probability: float
     tokens: int
+    greedy: bool = False
 
 
 @runtime_checkable

@@ -29,10 +29,11 @@ def asked(model: Model, way: str, teacher: Model | None = None) -> Model:
         return Divergence(model, teacher)
     if not isinstance(model, Scoring):
         raise UserError(
-            f"{model.name} cannot tell how likely an option is, as {way} by likelihood need; evaluate a checkpoint here, or "
-            f"choose a task that generates its answers"
+            f"{model.name} cannot tell how likely a text is, as tasks that ask for {way} by likelihood need; evaluate a checkpoint "
+            f"here, or choose a task that generates its answers"
         )
-    return (Letters if way == "letters" else Options)(model)
+    around = {"letters": Letters, "options": Options, "continuation": Continuation}
+    return around[way](model)
 
 
 class Around:
@@ -105,6 +106,22 @@ class Options(Around):
         texts = [[f" {text}" if request.plain else text for text in request.texts] for request in requests]
         values = self.model.log_likelihoods(requests, texts)
         return [_as_json(several) for several in values]
+
+
+class Continuation(Around):
+    """Says the log-likelihood of ``texts[0]``, its number of tokens and whether greedy decoding writes it, as JSON; in a plain request
+    with a space before it."""
+
+    def generate(self, requests: Sequence[Request], max_new_tokens: int) -> list[Said]:
+        texts = [[f" {request.texts[0]}" if request.plain else request.texts[0]] for request in requests]
+        return [_continued(one) for (one,) in self.model.log_likelihoods(requests, texts)]
+
+
+def _continued(value: Likelihood) -> Said:
+    if math.isnan(value.log_probability):
+        return AnswerFault("the model's likelihoods are not numbers", lasting=True)
+    found = {"log_likelihood": max(value.log_probability, -1e308), "tokens": value.tokens, "greedy": value.greedy}
+    return json.dumps(found)
 
 
 def _as_json(values: Sequence[Likelihood]) -> Said:
