@@ -8,8 +8,8 @@ One model, one set of questions, four ways: one question at a time or in batches
 encoded and read once. A whole evaluation is timed, from opened model to scored result, files in the page cache. The ways take turns
 in each round; figures are medians. Then greedy answers are compared: batches with one question at a time, in fp32 and in bf16.
 
-lmms-eval runs its own class for checkpoints of transformers (`huggingface`) on the exported checkpoint, in a process of its own, and
-times its generation alone, pictures opened in it.
+lmms-eval runs its own class for checkpoints of transformers (`huggingface`) on the exported checkpoint, in a process of its own that takes its
+turns in the same rounds, and times its generation alone, pictures opened in it.
 """
 
 import argparse
@@ -18,8 +18,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -28,8 +31,8 @@ from eval_set import NAME, make_set
 from measure import hardware, seconds, summary
 
 from taid_vlm.common.files import write_atomic
-from taid_vlm_eval import evaluate
 from taid_vlm_eval.models import open_model
+from taid_vlm_eval.runner import evaluate
 
 TARGET = 3.0  # questions per second over one at a time without reuse
 TEACHER = Path(__file__).resolve().parents[1] / "recipes" / "quickstart" / "teacher"
@@ -58,11 +61,17 @@ def main() -> None:
         models = {"exported, as transformers loads it": exported}
         if exported != arguments.model and arguments.student:
             models["student, not exported"] = arguments.model
-        report["models"] = {name: _measured(path, task, folder / name, arguments) for name, path in models.items()}
+        with _peer(arguments, exported, lmms) as peer:
+            report["peer"] = {"not_measured": "no interpreter with lmms-eval was given (--peer)"}
+            report["models"] = {}
+            for name, path in models.items():
+                beside = peer if path == exported else None
+                report["models"][name] = _measured(path, task, folder / name, arguments, beside)
+                if beside is not None:
+                    report["peer"] = beside.report()
         report["flips"] = {
             dtype: _flips(exported, task, folder / dtype, arguments, dtype) for dtype in arguments.dtypes
         }
-        report["peer"] = _peer(arguments, exported, lmms, report)
     print_report(report)
     write_atomic(arguments.out, json.dumps(report, indent=1) + "\n")
     print(f"\nAll samples are in {arguments.out}")
@@ -77,7 +86,9 @@ def _exported(model: Path, folder: Path) -> Path:
     return folder / "exported"
 
 
-def _measured(path: Path, task: Path, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def _measured(
+    path: Path, task: Path, folder: Path, arguments: argparse.Namespace, peer: "Peer | None"
+) -> dict[str, Any]:
     """Questions per second of each way, and its answers; the first round warms up and is not counted."""
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     answers: dict[str, dict[str, str]] = {}
@@ -92,6 +103,10 @@ def _measured(path: Path, task: Path, folder: Path, arguments: argparse.Namespac
             if turn:
                 answers[way] = _answers(out)
                 rates[way].append(len(answers[way]) / took)
+        if peer is not None:
+            peer.take_turn(counted=turn > 0)
+    if peer is not None:
+        peer.compare(answers[FIRST])
     return {
         "rates": {way: summary(found) for way, found in rates.items()},
         "changed": {way: _different(found, answers[FIRST]) for way, found in answers.items()},
@@ -109,26 +124,80 @@ def _flips(path: Path, task: Path, folder: Path, arguments: argparse.Namespace, 
     return {"of": len(found[FIRST]), "changed": {way: _different(one, found[FIRST]) for way, one in found.items()}}
 
 
-def _peer(arguments: argparse.Namespace, checkpoint: Path, tasks: Path, report: dict[str, Any]) -> dict[str, Any]:
-    """Questions per second of lmms-eval, one at a time and in batches, or the reason why there are none."""
+@contextmanager
+def _peer(arguments: argparse.Namespace, checkpoint: Path, tasks: Path) -> Iterator["Peer | None"]:
+    """lmms-eval with the checkpoint loaded, for as long as the block runs; None where no interpreter was given."""
     if arguments.peer is None:
-        return {"not_measured": "no interpreter with lmms-eval was given (--peer)"}
-    truth = report["models"]["exported, as transformers loads it"]["answers"]
-    found: dict[str, Any] = {"rates": {}, "changed": {}}
-    for batch in (1, arguments.batch):
-        script = Path(__file__).resolve().parent / "eval_lmms.py"
-        command = [arguments.peer, script, checkpoint, tasks, NAME, batch, "float32", arguments.rounds]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tasks / "cache")}
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
-        if done.returncode:
-            errors = [line for line in done.stderr.splitlines() if "Error" in line] or done.stderr.splitlines()
-            return {"not_measured": f"lmms-eval failed: {errors[-1] if errors else done.returncode}"}
-        said = json.loads(done.stdout.strip().splitlines()[-1])
-        name = "one at a time" if batch == 1 else "batches"
-        found["rates"][name] = summary([len(said["answers"]) / took for took in said["seconds"]])
-        found["changed"][name] = _different(said["answers"], truth)
-        found["versions"] = said["versions"]
-    return found
+        yield None
+        return
+    script = Path(__file__).resolve().parent / "eval_lmms.py"
+    command = [arguments.peer, str(script), str(checkpoint), str(tasks), NAME, "float32"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tasks / "cache")}
+    with (
+        open(tasks / "lmms-eval.log", "w+") as log,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        ) as run,
+    ):
+        yield Peer(run, log, {"one at a time": 1, "batches": arguments.batch})
+        assert run.stdin is not None
+        run.stdin.close()
+
+
+@dataclass
+class Peer:
+    """lmms-eval in a process of its own, which evaluates when it is asked to.
+
+    Attributes:
+        batches: size of the batch by name of the way.
+        failed: why there are no figures.
+    """
+
+    process: "subprocess.Popen[str]"
+    log: TextIO
+    batches: dict[str, int]
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    answers: dict[str, dict[str, str]] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    failed: str = ""
+
+    def take_turn(self, *, counted: bool) -> None:
+        """One evaluation in each way."""
+        for way, batch in self.batches.items():
+            said = self._ask(batch) if not self.failed else None
+            if said is not None and counted:
+                self.rates.setdefault(way, []).append(len(said["answers"]) / said["seconds"])
+                self.answers[way], self.versions = said["answers"], said["versions"]
+
+    def compare(self, truth: dict[str, str]) -> None:
+        """Count the answers that are not ``truth``'s."""
+        self.changed = {way: _different(found, truth) for way, found in self.answers.items()}
+
+    def report(self) -> dict[str, Any]:
+        """Rates and changed answers, or the reason why there are none."""
+        if self.failed:
+            return {"not_measured": self.failed}
+        rates = {way: summary(found) for way, found in self.rates.items()}
+        return {"rates": rates, "changed": self.changed, "versions": self.versions}
+
+    def _ask(self, batch: int) -> dict[str, Any] | None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(f"{batch}\n")
+            self.process.stdin.flush()
+            for line in self.process.stdout:
+                if line.startswith('{"seconds"'):
+                    said: dict[str, Any] = json.loads(line)
+                    return said
+        except BrokenPipeError:
+            pass  # it has ended
+        self.log.seek(0)
+        lines = self.log.read().splitlines()
+        errors = [line for line in lines if "Error" in line] or lines
+        self.failed = f"lmms-eval failed: {errors[-1] if errors else self.process.wait()}"
+        return None
 
 
 def _evaluate(model: Any, task: Path, out: Path, batch: int, limit: int | None) -> None:

@@ -1,6 +1,8 @@
-"""lmms-eval on the same questions and the same checkpoint; run by the interpreter that has it. Prints one line of JSON.
+"""lmms-eval on the same questions and the same checkpoint; run by the interpreter that has it.
 
-PYTHON benchmarks/eval_lmms.py CHECKPOINT TASKS_FOLDER TASK BATCH DTYPE ROUNDS
+PYTHON benchmarks/eval_lmms.py CHECKPOINT TASKS_FOLDER TASK DTYPE
+
+Each line of the input is a batch size: one evaluation, and one line of JSON about it.
 """
 
 import json
@@ -24,25 +26,26 @@ class WithoutEmpty:
 
 
 def main() -> None:
-    """Evaluate ``ROUNDS`` times with lmms-eval's own model class for checkpoints of transformers, and print seconds and answers."""
-    checkpoint, tasks, task, batch, dtype, rounds = sys.argv[1:]
+    """Evaluate with lmms-eval's own model class for checkpoints of transformers, and print seconds and answers."""
+    checkpoint, tasks, task, dtype = sys.argv[1:]
     import torch
     from lmms_eval import evaluator
     from lmms_eval.models.chat.huggingface import Huggingface
     from lmms_eval.tasks import TaskManager
     from transformers import AutoModelForImageTextToText
 
-    model = Huggingface(pretrained=checkpoint, device="cpu", device_map="cpu", batch_size=int(batch))
+    model = Huggingface(pretrained=checkpoint, device="cpu", device_map="cpu", batch_size=1)
     # The class loads bfloat16 and takes no other, and of some image-text models it loads the part that cannot generate.
     model._model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=getattr(torch, dtype)).eval()
     # The class leaves the side of padding to the checkpoint; padded on the right, most answers of a batch would be empty.
     model.processor.tokenizer.padding_side = "left"
     model.processor = WithoutEmpty(model.processor)
     times: list[float] = []
-    answers: dict[str, str] = {}
+    answers: dict[str, str] = {}  # of the last evaluation
     generate = model.generate_until
 
     def timed(requests: Any) -> Any:
+        answers.clear()
         start = time.perf_counter()
         found = generate(requests)
         times.append(time.perf_counter() - start)
@@ -52,18 +55,19 @@ def main() -> None:
         return found
 
     model.generate_until = timed
+    about = {"lmms-eval": version("lmms-eval"), "torch": version("torch"), "transformers": version("transformers")}
     kept = dict(vars(model))
-    for _ in range(int(rounds)):
+    for line in sys.stdin:
         vars(model).update(kept)  # an evaluation ends with taking the model apart
+        model.batch_size_per_gpu = int(line)
         evaluator.simple_evaluate(
             model=model,
             tasks=[task],
             task_manager=TaskManager(include_path=tasks, include_defaults=False),
             bootstrap_iters=0,
-            batch_size=int(batch),
+            batch_size=int(line),
         )
-    about = {"lmms-eval": version("lmms-eval"), "torch": version("torch"), "transformers": version("transformers")}
-    print(json.dumps({"seconds": times, "answers": answers, "versions": about}))
+        print(json.dumps({"seconds": times[-1], "answers": answers, "versions": about}), flush=True)
 
 
 if __name__ == "__main__":

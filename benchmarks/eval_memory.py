@@ -101,7 +101,7 @@ class _Instant:
 def _evaluate(folder: Path, kind: str, count: int) -> Row:
     from PIL import Image
 
-    from taid_vlm_eval import evaluate
+    from taid_vlm_eval.runner import evaluate
 
     Image.init()
     start, began = _status("VmRSS"), time.perf_counter()
