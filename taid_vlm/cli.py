@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from taid_vlm.commands.analyzing import analyze_app
 from taid_vlm.commands.checking import checking_app
 from taid_vlm.commands.looking import looking_app
 from taid_vlm.commands.measuring import measuring_app
@@ -31,6 +32,7 @@ for commands in (running_app, looking_app, measuring_app, checking_app):
     app.add_typer(commands)
 app.add_typer(recipes_app, name="recipes")
 app.add_typer(study_app, name="study")
+app.add_typer(analyze_app, name="analyze")
 app.add_typer(convert_app, name="convert")
 app.add_typer(bridge_app, name="bridge")
 add_report_commands(app, ask_examples)

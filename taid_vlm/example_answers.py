@@ -111,8 +111,9 @@ def _ask_others(recipe: Recipe, tasks: "Sequence[TaskFile]", count: int, folder:
 
     from taid_vlm.models.assemble import build_student
     from taid_vlm.models.loaded import LoadedStudent
-    from taid_vlm_eval import evaluate, open_model
+    from taid_vlm_eval import open_model
     from taid_vlm_eval.models.student import StudentModel
+    from taid_vlm_eval.runner import evaluate
 
     asked: Any = {"limit": count, "batch_size": recipe.evaluation.batch_size}
     student, processor = build_student(recipe.student, recipe.seed)  # the same bits as at the run's first step

@@ -129,13 +129,16 @@ def _forget(output: Path) -> None:
 
 
 def _train(recipe: Recipe, run_dir: Path, store: object) -> Path:
+    from taid_vlm.run import in_training
     from taid_vlm.training.loop import train
 
-    return train(recipe, run_dir, store=store)  # type: ignore[arg-type]
+    measures = in_training(recipe, run_dir.name)  # as evaluation.every says
+    return train(recipe, run_dir, store=store, evaluate=measures)  # type: ignore[arg-type]
 
 
 def _evaluate(model: Path, output: Path, recipe: Recipe):  # type: ignore[no-untyped-def]
-    from taid_vlm_eval import evaluate, open_model
+    from taid_vlm_eval import open_model
+    from taid_vlm_eval.runner import evaluate
 
     print(f"evaluating {model}", flush=True)
     results = evaluate(

@@ -48,8 +48,9 @@ def train_and_evaluate(recipe: Recipe, run_dir: Path, origin: Mapping[str, Any] 
             f"not evaluated on {', '.join(wanted.tasks)}: the package taid_vlm_eval is not installed"
         ) if main else None
         return student
-    from taid_vlm_eval import evaluate, open_model
+    from taid_vlm_eval import open_model
     from taid_vlm_eval.cli import run
+    from taid_vlm_eval.runner import evaluate
 
     averages = [(run_dir / "student-ema", run_dir / "evaluation" / "ema")] if wanted.ema else []
     for model, output in [(student, run_dir / "evaluation"), *averages]:
@@ -110,8 +111,8 @@ class InTraining:
     ) -> "dict[str, Score] | None":
         """Scores by task, in the order of the recipe."""
         from taid_vlm.training.evaluating import Score
-        from taid_vlm_eval import evaluate
         from taid_vlm_eval.models.student import StudentModel
+        from taid_vlm_eval.runner import evaluate
 
         def progress(task: str, done: int, total: int) -> None:
             if asked_to_stop():

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -91,6 +92,19 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(module, "_train", train)
     return begun
+
+
+@pytest.mark.parametrize(("every", "measured"), [("evaluation.every=12", True), ("seed=0", False)])
+def test_students_are_measured_in_training_as_the_recipe_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: str, measured: bool
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("taid_vlm.training.loop.train", lambda *args, **options: seen.append(options["evaluate"]))
+    recipe = student_recipes([every, "evaluation.during.limit=5"] if measured else [], module.SHIPPED_TEACHER)["taid"]
+    module._train(recipe, tmp_path / "taid", None)
+    assert [one is not None for one in seen] == [measured]
+    if measured:
+        assert ([one.task.name for one in seen[0].tasks], seen[0].limit, seen[0].name) == (["easy_vqa"], 5, "taid")
 
 
 def finish(run_dir: Path, recipe: Recipe) -> None:

@@ -9,7 +9,8 @@ import yaml
 
 from taid_vlm.common.files import sha256_of
 from taid_vlm.recipe import load_recipe, recipes_folder
-from taid_vlm_eval import evaluate, open_model
+from taid_vlm_eval import open_model
+from taid_vlm_eval.runner import evaluate
 
 pytestmark = pytest.mark.assets
 QUESTIONS = 200

@@ -14,7 +14,8 @@ from pathlib import Path
 from taid_vlm.common.files import new_folder
 from taid_vlm.recipe import dump_recipe, load_recipe
 from taid_vlm.training.card import model_card
-from taid_vlm_eval import evaluate, open_model
+from taid_vlm_eval import open_model
+from taid_vlm_eval.runner import evaluate
 
 RECIPE = "quickstart/teacher"
 TARGET = Path(__file__).parent.parent / "recipes" / "quickstart" / "teacher"

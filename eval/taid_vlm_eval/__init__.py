@@ -5,15 +5,17 @@ Importing the package is cheap: the heavy parts are loaded when a name is first 
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["evaluate", "list_tasks", "load_task", "open_model"]
+__all__ = ["Results", "evaluate", "list_tasks", "load_task", "open_model"]
 
 if TYPE_CHECKING:
+    from taid_vlm_eval.evaluating import evaluate
     from taid_vlm_eval.models import open_model
-    from taid_vlm_eval.runner import evaluate
+    from taid_vlm_eval.results import Results
     from taid_vlm_eval.task import list_tasks, load_task
 
 _HOMES = {
-    "evaluate": "taid_vlm_eval.runner",
+    "Results": "taid_vlm_eval.results",
+    "evaluate": "taid_vlm_eval.evaluating",
     "list_tasks": "taid_vlm_eval.task",
     "load_task": "taid_vlm_eval.task",
     "open_model": "taid_vlm_eval.models",

@@ -55,9 +55,9 @@ def answer_items(
 ) -> tuple[int, float]:
     """Answer what ``file`` lacks, batch by batch (:func:`make_batches`), each taken from what no other process has (:class:`Work`).
 
-    A batch with any gap is asked whole, so a resumed run cannot differ by rounding from one that was never killed; only where
-    the gaps are of a server's errors, for which batches mean nothing, are they asked alone. Where memory runs out, this process
-    asks the same batches in pieces of half the size from then on.
+    What has an answer is not asked again. The answers to a batch are written all at once or not at all, so a resumed run meets the
+    batches of one that was never killed, and cannot differ from it by rounding; but where memory runs out, this process asks the same
+    batches in pieces of half the size from then on, and answers that come one by one (:class:`Streaming`) are written so.
 
     Returns:
         How many items were answered meanwhile, by all processes (items that could not be asked do not count), and the seconds.

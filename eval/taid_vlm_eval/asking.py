@@ -3,7 +3,7 @@
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 
@@ -54,18 +54,25 @@ def tiles_of(style: Style, images: int) -> int | None:
     return max(1, min(style.max_tiles, style.tiles_in_all // images))
 
 
-def request_of(item: Item, task: Task, style: Style | None = None, keys: Sequence[str] = ()) -> Request:
+def request_of(
+    item: Item,
+    task: Task,
+    style: Style | None = None,
+    keys: Sequence[str] = (),
+    opened: Callable[[Item], list[Image.Image]] = open_images,
+) -> Request:
     """The request, with the pictures decoded.
 
     Args:
         style: the task's own when left out.
         keys: of the pictures as they lie in their files, see :class:`Request`; one that the style changes gets another key.
+        opened: decodes the pictures of an item.
 
     Raises:
         BrokenImageError: see :func:`open_images`.
     """
     style = style or task.style
-    images = open_images(item)
+    images = opened(item)
     text, order, layout = place_images(text_of(item, task, style), len(images), style)
     shown, shown_keys = [], []
     for place in order:

@@ -19,7 +19,8 @@ class Batches(Sequence[np.ndarray]):
     """The places of the items of each batch.
 
     Batches are cut from all items, whatever was answered before, whoever asks, and however many ask at the same time. So a
-    run that is resumed, or shared, meets the same batches as one that was neither.
+    run that is resumed, or shared, meets the same batches as one that was neither. The order from which they are cut does not
+    depend on their size.
     """
 
     def __init__(self, order_N: np.ndarray, batch_size: int) -> None:
@@ -31,7 +32,11 @@ class Batches(Sequence[np.ndarray]):
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self._order_N[index * self._size : (index + 1) * self._size]
+        return self._order_N[self.stretch(index).start : self.stretch(index).stop]
+
+    def stretch(self, index: int) -> range:
+        """From where to where a batch reaches in the order from which batches of any size are cut."""
+        return range(index * self._size, min((index + 1) * self._size, len(self._order_N)))
 
 
 def make_batches(items: Sequence[Item], task: Task, model: Model, batch_size: int) -> Batches:

@@ -42,7 +42,8 @@ def evaluate_command(
     protocol: Annotated[
         str,
         typer.Option(
-            help="how to ask and to read: default, openvlm-2025-01 or openvlm-current", autocompletion=complete_protocols
+            help="how to ask and to read: default, openvlm-2025-01 or openvlm-current",
+            autocompletion=complete_protocols,
         ),
     ] = "default",
     family: Annotated[str | None, typer.Option(help="of the model, for a protocol [by its class]")] = None,

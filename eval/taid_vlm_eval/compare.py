@@ -65,7 +65,8 @@ class Pair:
         first, second: their folders; ``labels`` are the ends of these that tell all folders of the call apart.
         models: what the two models say of themselves.
         differences: the task's figure first, then its named ones (parts, categories), then the means of further categories.
-        items, scored: what the two scored, in one order; ``scored[0]`` is of ``first``.
+        items, scored: what the two scored, in one order, all of it on disk; ``scored[0]`` is of ``first``.
+        gains_N: how much more each item is worth to the first.
         groups: the category of each item, for each fact that sorts them.
         notes: what differs in how the two were asked.
     """
@@ -79,6 +80,7 @@ class Pair:
     differences: list[Difference]
     items: Sequence[Item]
     scored: tuple[Sequence[Scored], Sequence[Scored]]
+    gains_N: np.ndarray
     groups: Categories
     notes: list[str]
 
@@ -119,6 +121,7 @@ def _pairs(
     scored = [scored_again(task_file, items, one) for one in evaluations]
     groups = categories(scored[0])
     estimates = [estimate_all(metric, one, groups, seed) for one in scored]
+    values = [np.fromiter((one.value for one in rows), dtype=np.float64, count=len(rows)) for rows in scored]
     told = [moved(one, estimate) for one, estimate in zip(evaluations, estimates, strict=True)]
     return [
         Pair(
@@ -131,6 +134,7 @@ def _pairs(
             differences=differences(metric, estimates[0], estimates[place]),
             items=items,
             scored=(scored[0], scored[place]),
+            gains_N=values[0] - values[place],
             groups=groups,
             notes=[*unlike(evaluations[0], evaluations[place]), *told[0], *told[place]],
         )

@@ -3,12 +3,16 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
 from taid_vlm_eval.metrics import Estimate, Scored
+from taid_vlm_eval.metrics.aggregate import clusters_of
+from taid_vlm_eval.metrics.categories import category_columns
 from taid_vlm_eval.metrics.figures import estimate_figures, mean_figure
 from taid_vlm_eval.metrics.score import truths_of
+from taid_vlm_eval.metrics.sorting import Sorted, Sorter
 
 # Metrics that are the mean of the items' values, so that it is the figure of a category too.
 MEANS = ("accuracy", "rouge_l", "accuracy_by_category", "mean_of_categories")
@@ -17,36 +21,39 @@ NAMES = ("id", "group")  # facts so called, or ending in "_id", number items
 KIND = "answer"
 _NUMBER = re.compile(r"[-+]?[$€£]?\d[\d.,:/ ]*%?", re.ASCII)
 
-Categories = Mapping[str, Sequence[str | None]]
+Categories = Mapping[str, Sorted]
 
 
-def categories(scored: Sequence[Scored]) -> dict[str, list[str | None]]:
+def categories(scored: Sequence[Scored]) -> dict[str, Sorted]:
     """For each fact that sorts the items, the category of each item, [N], None where it has none; ``category`` comes first.
 
     A fact sorts where it is a text, a whole number, or yes or no, and has 2 to ``MOST`` values, two items to each on average.
     Items with short truths and no options are sorted by these too, as VQA's ``answer_type`` does: yes-no, number, other.
     """
-    keys = dict.fromkeys(key for one in scored for key in one.facts)
-    found = {key: [_category(one.facts.get(key)) for one in scored] for key in keys if not _numbers_items(key)}
-    if not any(KIND in key for key in found):
-        found[KIND] = [_kind(one) for one in scored]
-    sorting = {key: names for key, names in found.items() if 2 <= _distinct(names) <= min(MOST, len(scored) // 2)}
+    sorters: dict[str, Sorter] = {}
+    kinds = Sorter(len(scored), MOST)
+    for place, one in enumerate(scored):
+        kinds.put(place, _kind(one))
+        for key, value in one.facts.items():
+            if not _numbers_items(key):
+                sorters.setdefault(key, Sorter(len(scored), MOST)).put(place, _category(value))
+    if not any(KIND in key for key in sorters):
+        sorters[KIND] = kinds
+    most = min(MOST, len(scored) // 2)
+    sorting = {key: Sorted.of(one) for key, one in sorters.items() if 2 <= len(one.names) <= most}
     return dict(sorted(sorting.items(), key=lambda entry: entry[0] != "category"))
 
 
 def category_means(scored: Sequence[Scored], groups: Categories, seed: int) -> dict[str, Estimate]:
     """The mean of the values in each category, named ``key/category``, in the draws that every metric makes of a seed."""
-    columns: list[np.ndarray] = []
-    figures = {}
-    values_N = np.array([one.value for one in scored])
-    for key, names in groups.items():
-        for name in sorted({name for name in names if name is not None}):
-            mask_N = np.array([one == name for one in names], dtype=float)
-            figures[f"{key}/{name}"] = mean_figure(len(columns), len(columns) + 1)
-            columns += [values_N * mask_N, mask_N]
-    if not columns:
+    names = [f"{key}/{name}" for key, found in groups.items() for name in found.names]
+    if not names:
         return {}
-    return estimate_figures(figures, np.stack(columns, axis=1), [one.cluster for one in scored], seed=seed)
+    values_N = np.fromiter((one.value for one in scored), dtype=np.float64, count=len(scored))
+    ones_N = np.ones(len(scored))
+    figures = {name: mean_figure(2 * place, 2 * place + 1) for place, name in enumerate(names)}
+    columns = chain.from_iterable(category_columns(found, values_N, ones_N) for found in groups.values())
+    return estimate_figures(figures, columns, clusters_of(scored), seed=seed)
 
 
 def _numbers_items(key: str) -> bool:
@@ -55,10 +62,6 @@ def _numbers_items(key: str) -> bool:
 
 def _category(value: object) -> str | None:
     return str(value) if isinstance(value, str | int) and str(value).strip() else None
-
-
-def _distinct(names: Sequence[str | None]) -> int:
-    return len(set(names) - {None})
 
 
 def _kind(one: Scored) -> str | None:

@@ -111,15 +111,14 @@ def _print_notes(console: Console, pairs: Sequence[Pair]) -> None:
 
 
 def _plain(pair: Pair) -> dict[str, Any]:
-    gains = [one.value - other.value for one, other in zip(*pair.scored, strict=True)]
     return {
         "task": pair.task,
         "metric": pair.metric,
         "first": pair.first,
         "second": pair.second,
         "n": len(pair.items),
-        "first_better": sum(gain > 0 for gain in gains),
-        "second_better": sum(gain < 0 for gain in gains),
+        "first_better": int((pair.gains_N > 0).sum()),
+        "second_better": int((pair.gains_N < 0).sum()),
         "differences": [{**asdict(one), "clear": one.clear} for one in pair.differences],
         "notes": pair.notes,
     }

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from taid_vlm.common.pages import page_template
 from taid_vlm_eval.compare import Difference, Pair
 from taid_vlm_eval.compare_pictures import Picture, Pictures
@@ -99,38 +101,40 @@ def groups(pair: Pair, most: int, anchor: str = "pair", pictures: Pictures | Non
     """
     pictures = pictures or Pictures()
     first, second = pair.scored
+    reverse = (pair.labels[1], pair.labels[0])
     return [
-        _group(f"{anchor}-first", pair, first, second, pair.labels, most, pictures),
-        _group(f"{anchor}-second", pair, second, first, (pair.labels[1], pair.labels[0]), most, pictures),
+        _group(f"{anchor}-first", pair, pair.gains_N, first, second, pair.labels, most, pictures),
+        _group(f"{anchor}-second", pair, -pair.gains_N, second, first, reverse, most, pictures),
     ]
 
 
 def _group(
     anchor: str,
     pair: Pair,
+    gains_N: np.ndarray,
     right: Sequence[Scored],
     wrong: Sequence[Scored],
     labels: tuple[str, str],
     most: int,
     pictures: Pictures,
 ) -> Group:
-    gains = [one.value - other.value for one, other in zip(right, wrong, strict=True)]
-    chosen = [place for place, gain in enumerate(gains) if gain >= GAIN]
-    chosen.sort(key=lambda place: -gains[place])  # stable: equal gains stay in the order of the data
+    chosen_n = np.flatnonzero(gains_N >= GAIN)
+    # Equal gains stay in the order of the data.
+    chosen_n = chosen_n[np.argsort(-gains_N[chosen_n], kind="stable")]
     counts = {
-        f"{key}/{name}": sum(names[place] == name for place in chosen)
-        for key, names in pair.groups.items()
-        for name in set(names) - {None}
+        f"{key}/{name}": int(found.mask(name)[chosen_n].sum())
+        for key, found in pair.groups.items()
+        for name in found.names
     }
     sorted_by = next(iter(pair.groups), None)
     parts: dict[str, list[Shown]] = {}
-    for place in chosen[:most]:
+    for place in chosen_n[:most].tolist():
         name = pair.groups[sorted_by][place] if sorted_by is not None else None
         category = "" if name is None else f"{sorted_by}/{name}"
         parts.setdefault(category, []).append(_shown(pair.items[place], right[place], wrong[place], pictures))
     ordered = sorted(parts.items(), key=lambda part: (not part[0], part[0]))
     numbered = [Part(f"{anchor}-{number}", name, shown) for number, (name, shown) in enumerate(ordered, start=1)]
-    return Group(anchor, *labels, len(chosen), counts, numbered)
+    return Group(anchor, *labels, len(chosen_n), counts, numbered)
 
 
 def _shown(item: Item, right: Scored, wrong: Scored, pictures: Pictures) -> Shown:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval.answers import read_answers
-from taid_vlm_eval.data import Item, fingerprint, load_items
+from taid_vlm_eval.data import ItemTable, fingerprint, load_items
 from taid_vlm_eval.judges import kept_judgements
+from taid_vlm_eval.kept_answers import KeptAnswers
 from taid_vlm_eval.metrics import Estimate, Scored
 from taid_vlm_eval.protocols import DEFAULT, with_data
 from taid_vlm_eval.result import Result
@@ -119,7 +119,7 @@ def require_alike(task: str, one: Evaluation, other: Evaluation) -> None:
             )
 
 
-def items_of(task_file: TaskFile, evaluation: Evaluation) -> tuple[TaskFile, Sequence[Item]]:
+def items_of(task_file: TaskFile, evaluation: Evaluation) -> tuple[TaskFile, ItemTable]:
     """The task as the result has it, with its items.
 
     Raises:
@@ -137,21 +137,22 @@ def items_of(task_file: TaskFile, evaluation: Evaluation) -> tuple[TaskFile, Seq
     return task_file, items
 
 
-def scored_again(task_file: TaskFile, items: Sequence[Item], evaluation: Evaluation) -> Sequence[Scored]:
-    """The answers of an evaluation, scored; what a judge said is read from its file, and no judge is asked.
+def scored_again(task_file: TaskFile, items: ItemTable, evaluation: Evaluation) -> Sequence[Scored]:
+    """The answers of an evaluation, scored; what a judge said is read from its file, and no judge is asked. All texts stay on disk.
 
     Raises:
         UserError: answers or judgements are missing, or are not those of the result.
     """
     folder, state = evaluation.folder, evaluation.state
     path = folder / f"{task_file.task.name}{ANSWERS}"
-    header, answers, _ = read_answers(path)
+    answers = KeptAnswers(path, items.places)
+    header = answers.header
     if header is None or any(header.get(key) != state[key] for key in ("model", "data_fingerprint", "prompt")):
         raise UserError(f"{path} holds other answers than those of the result beside it; finish the evaluation")
-    missing = [item.id for item in items if item.id not in answers]
-    if missing:
+    if missing := len(items) - len(answers):
+        first = next(item.id for item in items if item.id not in answers)
         raise UserError(
-            f"{path} lacks the answers to {len(missing)} of {len(items)} items ({missing[0]!r} first); finish the evaluation"
+            f"{path} lacks the answers to {missing} of {len(items)} items ({first!r} first); finish the evaluation"
         )
     judgements = kept_judgements(task_file.task, folder, state["judge"])
     scored, _ = score_items(task_file.task, items, answers, judgements)

@@ -43,21 +43,24 @@ class SharedLocks:
         """Take a lock, when whoever has it lets go."""
         self._lock(number, exclusive, block=True)
 
-    def take(self, number: int, *, exclusive: bool = True) -> bool:
-        """Take a lock; False when another process has it. One that is not exclusive can be had by several at a time."""
-        return self._lock(number, exclusive, block=False)
+    def take(self, number: int, count: int = 1, *, exclusive: bool = True) -> bool:
+        """Take a lock, or as many from it on as ``count`` says, all or none; False when another process has any of them.
 
-    def release(self, number: int) -> None:
-        """Let go of a lock."""
+        One that is not exclusive can be had by several at a time.
+        """
+        return self._lock(number, exclusive, block=False, count=count)
+
+    def release(self, number: int, count: int = 1) -> None:
+        """Let go of a lock, or of as many from it on as ``count`` says."""
         if self.shared:
-            fcntl.lockf(self._handle, fcntl.LOCK_UN, 1, number)
+            fcntl.lockf(self._handle, fcntl.LOCK_UN, count, number)
 
-    def _lock(self, number: int, exclusive: bool, block: bool) -> bool:
+    def _lock(self, number: int, exclusive: bool, block: bool, count: int = 1) -> bool:
         if not self.shared:
             return True
         kind = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if block else fcntl.LOCK_NB)
         try:
-            fcntl.lockf(self._handle, kind, 1, number)
+            fcntl.lockf(self._handle, kind, count, number)
         except OSError as error:
             if error.errno in _TAKEN:
                 return False

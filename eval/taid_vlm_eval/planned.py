@@ -6,6 +6,9 @@ from pathlib import Path
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.protocols import DEFAULT, require_choice
+from taid_vlm_eval.protocols.averages import averages
+from taid_vlm_eval.result import Result
+from taid_vlm_eval.results import Results
 from taid_vlm_eval.runner import cannot_run, check_call
 from taid_vlm_eval.suites import Wanted, without_suites
 from taid_vlm_eval.task import TaskFile
@@ -14,10 +17,22 @@ from taid_vlm_eval.ways import require_letters, require_teacher
 
 @dataclass(frozen=True)
 class Planned:
-    """The tasks that can be run, and the reason for each that cannot, by name."""
+    """The tasks that can be run, and the reason for each that cannot, by name; those that turn out so on the way are added."""
 
     tasks: list[TaskFile]
     not_run: dict[str, str]
+
+    def results(self, found: Sequence[Result], protocol: str, folder: Path | None) -> Results:
+        """What was found, and what was not.
+
+        Raises:
+            UserError: nothing could be run.
+        """
+        told = {*self.not_run, *(one.task for one in found)}
+        unscored = [one.task.name for one in self.tasks if one.task.name not in told]
+        if not found and not unscored:
+            raise UserError("; ".join(self.not_run.values()))
+        return Results(found, self.not_run, unscored, averages(found, protocol), folder)
 
 
 def plan_call(

@@ -1,21 +1,38 @@
 """What an evaluation states: a figure with everything needed to judge and repeat it."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from taid_vlm_eval.answers import Answer
 from taid_vlm_eval.data import Item
 from taid_vlm_eval.judges.judgements import Judgements
-from taid_vlm_eval.metrics import METRICS, SCORERS, Estimate
+from taid_vlm_eval.marks import mark_of
+from taid_vlm_eval.metrics import METRICS, SCORERS, Estimate, Scored
 from taid_vlm_eval.scoring import majority_score, parse_rate, score_items
 from taid_vlm_eval.task import NO_SCORER, Task, stated_prompt
 
 NAMED_ERRORS = 5
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is needed to put a figure beside another of the same clusters; it is in no file.
+
+    Attributes:
+        figure_R: the figure in each draw of the bootstrap; None where that is not known.
+        clusters: a digest of what was drawn, item by item; equal ones mean that two figures were drawn alike.
+    """
+
+    figure_R: np.ndarray | None = None
+    clusters: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ class Result:
         versions: of this toolkit, torch, transformers and Python.
         data: where the items are from, as the task has it: ``source``, ``path``, ``split``, and what else it names, such as ``config`` and
             ``revision``; empty in files of versions that did not state it.
+        draws: of ``value``, for figures made of several results; only in the process that scored.
     """
 
     task: str
@@ -71,10 +89,17 @@ class Result:
     judge: dict[str, Any]
     versions: dict[str, str]
     data: dict[str, Any] = field(default_factory=dict)
+    draws: Draws = field(default_factory=Draws, compare=False, repr=False)
+
+    def stated(self) -> dict[str, Any]:
+        """All that goes into a file."""
+        content = asdict(replace(self, draws=Draws()))
+        del content["draws"]
+        return content
 
     def to_json(self) -> str:
         """Indented JSON with a line end."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(self.stated(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def versions() -> dict[str, str]:
@@ -135,7 +160,16 @@ def make_result(
         judge=judgements.summary(readings) if judgements is not None else {"name": "rule"},
         versions=versions(),
         data=dict(header["data"]),
+        draws=Draws(estimate.draws, _digest_of_clusters(scored)),
     )
+
+
+def _digest_of_clusters(scored: Sequence[Scored]) -> str:
+    """Of the cluster and, where there is one, the group of each item, in their order: these decide what is drawn."""
+    total = hashlib.sha256()
+    for one in scored:
+        total.update(mark_of(f"{one.cluster}\0{one.facts.get('group', '')}"))
+    return total.hexdigest()
 
 
 def _errors(items: Sequence[Item], answers: Mapping[str, Answer]) -> tuple[int, list[dict[str, str]]]:
@@ -153,14 +187,14 @@ def _plain(estimate: Estimate) -> dict[str, float]:
 
 
 def earlier_speed(path: Path, header: Mapping[str, Any]) -> float | None:
-    """The ``answers_per_second`` of the result at ``path``, for a call that found all answers there.
+    """The ``answers_per_second`` of the result at ``path``, for a call that had nothing to ask since all answers were there.
 
-    None when there is no sound result, or when it was made of other answers than those of ``header``.
+    None when there is no sound result, when it does not know either, or when it was made of other answers than those of ``header``
+    (where the data is from does not count, the fingerprint says which data it was).
     """
     try:
         found = json.loads(path.read_bytes())
         wanted = json.loads(json.dumps(header))  # tuples and lists compare equal
-        # The fingerprint says which data it was; not every result states where it is from.
         same = all(found[key] == wanted[key] for key in wanted.keys() - {"data"})
         speed = found["answers_per_second"]
     except (OSError, ValueError, TypeError, KeyError):

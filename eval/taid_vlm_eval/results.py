@@ -20,7 +20,7 @@ class Results(Sequence[Result]):
     Attributes:
         not_run: why a task has no result, by name: its data is not there, only a judge could score it, ...
         answers_only: tasks whose answers were written and wait for a judge.
-        averages: figures over several tasks that a protocol defines, by name.
+        averages: figures over several tasks that a protocol defines, by name: the value, and the tasks that it is the mean of.
         folder: where answers and results lie; None where nothing was kept.
     """
 
@@ -29,7 +29,7 @@ class Results(Sequence[Result]):
         results: Sequence[Result],
         not_run: Mapping[str, str] | None = None,
         answers_only: Sequence[str] = (),
-        averages: Mapping[str, float] | None = None,
+        averages: Mapping[str, tuple[float, list[str]]] | None = None,
         folder: Path | None = None,
     ) -> None:
         self._results = tuple(results)

@@ -56,8 +56,9 @@ def _below(results: "Results") -> list[str]:
     lines += [_judge(result) for result in results if result.judge.get("asked")]
     lines += [f"{task}: answers only: {UNSCORED}" for task in results.answers_only]
     lines += [f"{task}: not run: {reason}" for task, reason in results.not_run.items()]
-    lines += [f"{name}: {value:.4f}" for name, value in results.averages.items()]
-    return lines + ([f"answers and results: {results.folder}"] if results.folder is not None else [])
+    lines += [f"answers and results: {results.folder}"] if results.folder is not None else []
+    means = results.averages.items()
+    return lines + [f"{name}: {value:.4f}, the mean of {' and '.join(parts)}" for name, (value, parts) in means]
 
 
 def _scorer(result: Result) -> str:
@@ -79,6 +80,7 @@ def figure(value: float, top: float, sign: str = "") -> str:
 
 
 def with_interval(value: float, low: float, high: float, top: float) -> str:
+    """A figure and the bounds of its interval."""
     return f"{figure(value, top)} ({figure(low, top)} to {figure(high, top)})"
 
 

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.plug_ins import TASKS, plug_in, plug_ins
 from taid_vlm_eval.style import Style, require_style
 
 CLUSTERS = ("image", "question", "item")
@@ -146,8 +147,8 @@ def _find_tasks(extra_folders: Sequence[str | Path]) -> dict[str, Path]:
 
 
 def list_tasks(extra_folders: Sequence[str | Path] = ()) -> list[str]:
-    """Names of the shipped tasks and of those in ``extra_folders``, sorted."""
-    return sorted(_find_tasks(extra_folders))
+    """Names of the shipped tasks, of those in ``extra_folders`` and of those that packages bring, sorted."""
+    return sorted({*_find_tasks(extra_folders), *(one.name for one in plug_ins(TASKS))})
 
 
 def load_task(name_or_path: str | Path, extra_folders: Sequence[str | Path] = ()) -> TaskFile:
@@ -161,13 +162,24 @@ def load_task(name_or_path: str | Path, extra_folders: Sequence[str | Path] = ()
         if not path.is_file():
             raise UserError(f"no task file at {path}")
     else:
-        known = _find_tasks(extra_folders)
-        if str(name_or_path) not in known:
-            raise UserError(f"unknown task {str(name_or_path)!r}: {did_you_mean(str(name_or_path), known)}")
-        path = known[str(name_or_path)]
+        path = _named(str(name_or_path), _find_tasks(extra_folders))
     task = build(Task, read_yaml(path), str(path))
     _check(task, path)
     return TaskFile(task, path.parent)
+
+
+def _named(name: str, known: dict[str, Path]) -> Path:
+    """The file of a task that is called so, here or in a package."""
+    outside = plug_in(TASKS, name, built_in=name in known)
+    if outside is not None:
+        path = Path(str(files(outside.load()))) / f"{name}.yaml"
+        if not path.is_file():
+            raise UserError(f"{outside.what} should be in {path}, and is not there")
+        return path
+    if name not in known:
+        names = {*known, *(one.name for one in plug_ins(TASKS))}
+        raise UserError(f"unknown task {name!r}: {did_you_mean(name, names)}")
+    return known[name]
 
 
 def _check(task: Task, path: Path) -> None:

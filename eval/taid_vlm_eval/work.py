@@ -7,11 +7,11 @@ from taid_vlm_eval.batching import Batches
 
 
 class Work:
-    """Batches that lack answers.
+    """Batches that lack answers. Claims are of stretches of the order from which all processes cut batches, each of its own size.
 
     Args:
         file: holds the answers, and the claims of all processes.
-        batches: the same ones in every process.
+        batches: of this process; only their size may be another one in other processes.
     """
 
     def __init__(self, file: AnswersFile, batches: Batches) -> None:
@@ -24,7 +24,9 @@ class Work:
         self._file.refresh()
         for step in range(len(self._batches)):
             number = (self._next + step) % len(self._batches)
-            if number in self._mine or not self._is_open(number) or not self._file.claim(number):
+            if number in self._mine or not self._is_open(number):
+                continue
+            if not self._file.claim(self._batches.stretch(number)):
                 continue
             # Its owner may have answered it just before the claim was given back.
             self._file.refresh()
@@ -32,22 +34,21 @@ class Work:
                 self._mine.add(number)
                 self._next = number + 1
                 return number
-            self._file.release(number)
+            self._file.release(self._batches.stretch(number))
         return None
 
     def _is_open(self, number: int) -> bool:
         return bool(self._file.lacking[self._batches[number]].any())
 
     def places(self, number: int) -> np.ndarray:
-        """The places of the items to ask of a batch."""
+        """The places of the items of a batch that lack answers."""
         places_n = self._batches[number]
-        gaps_n = self._file.lacking[places_n]
-        return places_n[gaps_n] if self._file.had_faults(places_n[gaps_n]) else places_n
+        return places_n[self._file.lacking[places_n]]
 
     def release(self, number: int) -> None:
         """Give back a batch that was answered."""
         self._mine.discard(number)
-        self._file.release(number)
+        self._file.release(self._batches.stretch(number))
 
     def is_done(self) -> bool:
         """Whether all items have an answer."""

@@ -15,14 +15,16 @@ from taid_vlm.report.chart import HEIGHT, STYLE, WIDTH, Chart, Line, draw
 FOLDER = Path(__file__).parent
 AIR, LINE = 20, 18  # pixels around a chart of a picture, and of a line of text
 COLUMNS = 2
-PICTURE_STYLE = """
-.chart { width: auto; }
+PICTURE_STYLE = (
+    f"svg.chart {{ width: {WIDTH}px; height: {HEIGHT}px; }}"
+    + """
 .paper { fill: var(--page); }
 .words { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; font-size: 12px; fill: var(--text); }
 .words .title { font-size: 14px; font-weight: 600; }
 .words .muted { fill: var(--muted); }
 .chart text { font-family: system-ui, sans-serif; }
 """
+)
 
 
 def write(found: Found, target: Path) -> Path:
@@ -43,7 +45,9 @@ def check_name(target: Path) -> None:
         UserError: a file name that is neither a page's nor a picture's.
     """
     if target.suffix.lower() not in (".html", ".htm", ".svg"):
-        raise UserError(f"{target} ends in {target.suffix or 'nothing'!r}, expected .html for a page or .svg for the charts alone")
+        raise UserError(
+            f"{target} ends in {target.suffix or 'nothing'!r}, expected .html for a page or .svg for the charts alone"
+        )
 
 
 def page(found: Found) -> str:
@@ -74,28 +78,30 @@ def picture(found: Found) -> str:
 
 
 def _panel(chart: Chart, key: str, x: int, y: int) -> Iterator[str]:
-    """Title and unit, the chart, the name of its horizontal axis, and a line for each of its lines."""
+    """Title and unit, the chart, the name of its horizontal axis, and a line for each of its lines; what is too long is cut off."""
     unit = chart.unit + (", logarithmic" if chart.log else "")
+    below = 2 * LINE + HEIGHT
+    yield f'<svg x="{x}" y="{y}" width="{WIDTH}" height="{_height(chart)}">'
     yield (
-        f'<g class="words"><text x="{x}" y="{y + 12}"><tspan class="title">{_text(chart.title)}</tspan>'
-        f'<tspan class="muted" dx="8">{_text(unit)}</tspan></text>'
-        f'<text class="muted" x="{x + WIDTH}" y="{y + LINE + HEIGHT + 12}" text-anchor="end">{_text(chart.x_title)}</text></g>'
+        f'<g class="words"><text class="title" y="12">{_text(chart.title)}</text><text class="muted" y="{12 + LINE}">{_text(unit)}</text>'
+        f'<text class="muted" x="{WIDTH - 8}" y="{below + 12}" text-anchor="end">{_text(chart.x_title)}</text></g>'
     )
-    place = Markup(f'<svg x="{x}" y="{y + LINE}" width="{WIDTH}" height="{HEIGHT}" class="chart"')
+    place = Markup(f'<svg y="{2 * LINE}" width="{WIDTH}" height="{HEIGHT}" class="chart"')
     yield draw(chart, key).replace('<svg class="chart"', place, 1)
     for number, line in enumerate(chart.lines):
-        yield _legend(line, x, y + LINE + HEIGHT + LINE * (number + 1))
+        yield _legend(line, below + LINE * (number + 1))
+    yield "</svg>"
 
 
-def _legend(line: Line, x: int, y: int) -> str:
+def _legend(line: Line, y: int) -> str:
     return (
-        f'<g class="chart c{line.colour % 8}"><path class="{line.style}" d="M{x} {y + 9}h24"/></g>'
-        f'<text class="words" x="{x + 32}" y="{y + 13}">{_text(line.name)}</text>'
+        f'<g class="chart c{line.colour % 8}"><path class="{line.style}" d="M0 {y + 9}h24"/></g>'
+        f'<text class="words" x="32" y="{y + 13}">{_text(line.name)}</text>'
     )
 
 
 def _height(chart: Chart) -> int:
-    return LINE + HEIGHT + LINE * (len(chart.lines) + 1)
+    return 2 * LINE + HEIGHT + LINE * (len(chart.lines) + 1)
 
 
 def _text(text: str) -> str:

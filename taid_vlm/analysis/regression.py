@@ -91,8 +91,9 @@ def _compared(asked: Asked) -> Compared:
 def _told(one: Compared) -> str:
     asked = one.asked
     return (
-        f"{asked.points} labels of norm {number(one.norm * one.radius)}, that is {number(one.norm)} radii of the tolerance; "
-        f"eigenvalues of the kernel {asked.kernel} from {one.data.values_K.min():.3g} to {one.data.values_K.max():.3g}."
+        f"{asked.points} labels of norm {number(one.norm * one.radius)}; the radius is sqrt({asked.points} x {asked.tolerance:g}) = "
+        f"{number(one.radius)}, so that is {number(one.norm)} radii. Eigenvalues of the kernel {asked.kernel}: "
+        f"{one.data.values_K.min():.3g} to {one.data.values_K.max():.3g}."
     )
 
 
@@ -191,10 +192,10 @@ def _charts(one: Compared) -> Iterator[Chart]:
         "radii of the tolerance",
         [
             Line("self-distillation", numbers, [r.target for r in one.alone], ORANGE),
-            Line("its bounds", numbers, [high for _, high in limits], ORANGE, style="dotted"),
-            Line("its bounds, lower", numbers, [low for low, _ in limits], ORANGE, style="dotted"),
+            Line("at most, by its bounds", numbers, [high for _, high in limits], ORANGE, style="dotted"),
+            Line("at least", numbers, [low for low, _ in limits], ORANGE, style="dotted"),
             Line("TAID", numbers, [r.target for r in one.taid], BLUE),
-            Line("its bound", numbers, least, BLUE, style="dotted"),
+            Line("TAID at least, by its bound", numbers, least, BLUE, style="dotted"),
             Line("collapse", numbers, [1.0] * len(numbers), GREY, style="dashed"),
         ],
         "A target of at most one radius is as well fitted by zero.",
@@ -202,7 +203,7 @@ def _charts(one: Compared) -> Iterator[Chart]:
     )
     for title, unit, name in (
         ("Directions in use", "basis functions", "directions"),
-        ("Distance from the function behind the labels", "mean square", "error"),
+        ("Error", "mean squared distance from the function behind the labels", "error"),
     ):
         lines = [
             Line(who, numbers, [getattr(r, name) for r in rounds], colour)

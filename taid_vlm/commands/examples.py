@@ -81,6 +81,28 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "study run": ("taid-vlm study run --seeds 1 --methods taid,kl",),
     "study status": ("taid-vlm study status",),
     "study report": ("taid-vlm study report --out runs/study",),
+    "analyze": (
+        "taid-vlm analyze regression                        # why self-distillation collapses and TAID does not",
+        "taid-vlm analyze schedule --loss-curve runs/taid   # t as it was, and as it would have been",
+    ),
+    "analyze regression": (
+        "taid-vlm analyze regression",
+        "taid-vlm analyze regression --t-start 0 --rounds 40 --kernel gaussian --output regression.html",
+    ),
+    "analyze mass": (
+        "taid-vlm analyze mass runs/taid runs/kl --samples 32",
+        "taid-vlm analyze mass runs/taid/student --recipe quickstart/taid --output mass.svg",
+    ),
+    "analyze schedule": (
+        "taid-vlm analyze schedule",
+        "taid-vlm analyze schedule --alpha 5e-4,5e-3 --t-start 0.2,0.4 --steps 4000,20000 --noise 0.3",
+        "taid-vlm analyze schedule --loss-curve runs/taid --output schedule.html",
+    ),
+    "analyze variance": ("taid-vlm analyze variance runs/kl runs/taid --skip 20 --output variance.html",),
+    "analyze gap": (
+        "taid-vlm analyze gap                               # of the study's records",
+        "taid-vlm analyze gap runs/small-teacher runs/large-teacher --figure easy_vqa",
+    ),
     "convert": ("taid-vlm convert internvl2 InternVL2-2B InternVL2-2B-stock",),
     "convert internvl2": ("taid-vlm convert internvl2 InternVL2-2B InternVL2-2B-stock",),
     "convert student": ("taid-vlm convert student InternVL2-2B parts",),
@@ -97,7 +119,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Start": ("quickstart", "new", "recipes", "doctor"),
     "Before a run": ("plan", "preview", "cache"),
     "Train": ("train", "launch", "runs", "report"),
-    "Measure": ("eval", "compare", "chat", "bridge", "study"),
+    "Measure": ("eval", "compare", "chat", "bridge", "study", "analyze"),
     "Hand on": ("export", "convert"),
 }
 

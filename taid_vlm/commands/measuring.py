@@ -2,89 +2,25 @@
 
 import sys
 from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from taid_vlm.commands.arguments import Quiet, Tasks, TasksFolder, complete_suites, complete_tasks, names_in
 from taid_vlm.commands.quiet import quietly
-from taid_vlm.common.errors import UserError
+from taid_vlm_eval.arguments import TasksFolder, complete_tasks, names_in
+from taid_vlm_eval.command import evaluate_command
 
 measuring_app = typer.Typer()
 
 
 @measuring_app.command("eval")
-def evaluate(
-    model: Annotated[
-        str | None, typer.Argument(help="folder of a student or checkpoint, a hub id, openai:MODEL@URL or vllm:PATH")
-    ] = None,
-    tasks: Tasks = "",
-    suite: Annotated[
-        str | None,
-        typer.Option(
-            help="openvlm, vqa, hallucination, documents, captions, language or smoke", autocompletion=complete_suites
-        ),
-    ] = None,
-    tasks_folder: TasksFolder = None,
-    limit: Annotated[int | None, typer.Option(help="at most so many items of each task")] = None,
-    batch_size: Annotated[int, typer.Option(help="questions answered together")] = 32,
-    output: Annotated[Path | None, typer.Option(help="folder for answers and results [evaluation/NAME]")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="fetch nothing: models and data must be here")] = False,
-    protocol: Annotated[
-        str, typer.Option(help="how to ask and to read: default, openvlm-2025-01 or openvlm-current")
-    ] = "default",
-    family: Annotated[str | None, typer.Option(help="of the model, for a protocol [by its class]")] = None,
-    letters: Annotated[
-        str, typer.Option(help="of options: generated, or by likelihood, one forward pass an item")
-    ] = "generated",
-    teacher: Annotated[
-        str | None, typer.Option(help="model from which tasks such as kl_chatterbot measure the divergence")
-    ] = None,
-    judge: Annotated[
-        str, typer.Option(help="reads answers that no rule can: rule (none), openai:MODEL@URL or local:PATH")
-    ] = "rule",
-    processes: Annotated[int, typer.Option(help="processes that share the work, each with its model")] = 1,
-    workers: Annotated[int, typer.Option(help="threads that prepare batches ahead, in each process")] = 2,
-    timeout: Annotated[float, typer.Option(help="seconds a server may take for an answer")] = 120.0,
-    key_variable: Annotated[str, typer.Option(help="environment variable with a server's key")] = "OPENAI_API_KEY",
-    judge_key_variable: Annotated[str, typer.Option(help="the same for a judge")] = "OPENAI_API_KEY",
-    show_protocol: Annotated[str | None, typer.Option(help="print what a protocol asks of --family, and stop")] = None,
-    quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
-) -> None:
-    """Evaluate a student or any released checkpoint."""
-    from taid_vlm_eval.cli import go_offline, print_protocol, run
-
-    if show_protocol is not None:
-        print_protocol(show_protocol, family, tasks)
-        return
-    if model is None:
-        raise UserError("a model is missing: the folder of a student or of a transformers checkpoint, or a hub id")
-    if offline:
-        go_offline()
-    with quietly(quiet, output=False):
-        run(
-            model,
-            names_in(tasks),
-            suite=suite,
-            tasks_folders=tasks_folder or [],
-            limit=limit,
-            batch_size=batch_size,
-            output=output,
-            as_json=as_json,
-            protocol=protocol,
-            family=family,
-            letters=letters,
-            teacher=teacher,
-            judge=judge,
-            processes=processes,
-            workers=workers,
-            timeout=timeout,
-            key_variable=key_variable,
-            judge_key_variable=judge_key_variable,
-            quiet=quiet,
-        )
+@wraps(evaluate_command)
+def evaluate(**options: Any) -> None:
+    """See :func:`taid_vlm_eval.command.evaluate_command`, which has the options."""
+    with quietly(options["quiet"], output=False):
+        evaluate_command(**options)
 
 
 @measuring_app.command()

@@ -18,7 +18,7 @@ from taid_vlm.commands.quiet import quietly
 from taid_vlm.common.errors import UserError
 
 running_app = typer.Typer()
-Output = Annotated[Path | None, typer.Option(help="folder of the run [runs/NAME]")]
+Output = Annotated[Path | None, typer.Option(help="folder of the run [runs/NAME, of paper/taid-vlm/kl runs/paper-taid-vlm-kl]")]
 
 
 @running_app.command()
@@ -26,10 +26,11 @@ def train(recipe: RecipeName, overrides: Overrides = None, output: Output = None
     """Train a student and evaluate it on the recipe's tasks. Started again after an interruption, it goes on to the same result."""
     from taid_vlm.recipe import load_recipe
     from taid_vlm.recipe.origin import origin_of
+    from taid_vlm.recipe.run_names import run_folder_for
     from taid_vlm.run import train_and_evaluate
 
     with quietly(quiet):
-        loaded, folder = load_recipe(recipe, overrides or []), output or Path("runs") / Path(recipe).stem
+        loaded, folder = load_recipe(recipe, overrides or []), output or run_folder_for(recipe)
         student = train_and_evaluate(loaded, folder, origin_of(recipe, overrides or []))
     if os.environ.get("RANK", "0") == "0":  # of several processes one tells
         print(student if quiet else f"student: {student}")

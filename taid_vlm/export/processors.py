@@ -9,8 +9,12 @@ from taid_vlm.models.images import FILTERS
 
 
 def stock_tokenizer(parts: Parts, **named: str) -> Any:
-    """A copy of the tokenizer with the chat template of the export, and ``named`` tokens as attributes of it."""
+    """A copy of the tokenizer with the chat template of the export, and ``named`` tokens as attributes of it.
+
+    It pads on the left: answers start where prompts end, and tools that generate in batches pad as the checkpoint says.
+    """
     tokenizer = copy.deepcopy(parts.processor.tokenizer)
+    tokenizer.padding_side = "left"
     tokenizer.chat_template = stock_template(parts.processor.template, parts.facts.image_token)
     if named:
         tokenizer._set_model_specific_special_tokens(special_tokens=named)

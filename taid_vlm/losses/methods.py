@@ -3,11 +3,13 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.plug_ins import LOSSES, PlugIn
 from taid_vlm.common.registry import Registry
 from taid_vlm.losses import reference
 from taid_vlm.losses.adaptive import adaptive_kl, adaptive_kl_closed, todi, todi_closed
@@ -64,7 +66,7 @@ class Divergence:
 
     Attributes:
         plain: ``plain(student_logits_NV, teacher_logits_NV[, extra], **options) -> values_N``, the definition.
-        closed: the same with its gradient in closed form, see ``rows``.
+        closed: the same with its gradient in closed form, see ``rows``; None leaves it to autograd.
         extra: what else of a row it takes: ``labels``, ``student_written`` or ``temperature``; None for nothing.
         reference: the authors' variant of ``plain``; None where their code has none.
         to_target: whether TAID's target may stand in for the teacher.
@@ -72,7 +74,7 @@ class Divergence:
     """
 
     plain: Callable[..., Tensor]
-    closed: Callable[..., Tensor]
+    closed: Callable[..., Tensor] | None
     extra: str | None = None
     reference: Callable[..., Tensor] | None = None
     to_target: bool = True
@@ -81,11 +83,20 @@ class Divergence:
     @property
     def options(self) -> dict[str, float | str]:
         """The options, in order, with their defaults."""
-        parameters = list(inspect.signature(self.closed).parameters.values())[1:]
+        if self.closed is None:
+            parameters = list(inspect.signature(self.plain).parameters.values())[3 if self.extra else 2 :]
+        else:
+            parameters = list(inspect.signature(self.closed).parameters.values())[1:]
         return {parameter.name: parameter.default for parameter in parameters}
 
 
-DIVERGENCES: Registry[Divergence] = Registry("loss")
+def _adopted(plug_in: PlugIn, found: Any) -> Divergence:
+    from taid_vlm.losses.own import as_divergence
+
+    return as_divergence(plug_in, found)
+
+
+DIVERGENCES: Registry[Divergence] = Registry("loss", LOSSES, _adopted)
 for _name, _entry in {
     "kl": Divergence(forward_kl, forward_kl_closed, reference=reference.forward_kl),
     "rkl": Divergence(reverse_kl, reverse_kl_closed, reference=reference.reverse_kl, without_support=_never),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.plug_ins import LOSSES, near_or_outside, plug_in
 from taid_vlm.losses.methods import DIVERGENCES, Divergence, check_options
 
 LOSS_NAMES = ("sft", "taid", *DIVERGENCES)
@@ -24,7 +25,7 @@ class LossSpec:
 
     Attributes:
         name: ``sft`` (cross-entropy on the labels, no teacher), ``taid`` (arXiv 2501.16937), or a divergence from
-            the teacher: the names in ``methods``.
+            the teacher: the names in ``methods``, or one that a plug-in brings.
         kd_weight, ce_weight: weights of the two terms.
         divergence: what is measured. For ``taid`` from its target, ``kl`` unless said otherwise; for the divergences it
             is the name itself; empty for ``sft``.
@@ -43,8 +44,11 @@ class LossSpec:
     semantics: str = "paper"
 
     def __post_init__(self) -> None:
-        if self.name not in LOSS_NAMES:
-            raise UserError(f"unknown loss {self.name!r}: {did_you_mean(self.name, LOSS_NAMES)}")
+        if self.name not in LOSS_NAMES and self.name not in DIVERGENCES.names():
+            known = {*LOSS_NAMES, *DIVERGENCES.names()}
+            raise UserError(f"unknown loss {self.name!r}: {near_or_outside(self.name, known)}")
+        if self.name not in DIVERGENCES:  # those two are in no registry that would find a package with a loss of their name
+            plug_in(LOSSES, self.name, built_in=self.name in LOSS_NAMES)
         usual = {"sft": "", "taid": "kl"}.get(self.name, self.name)
         object.__setattr__(self, "divergence", self.divergence or usual)
         self._check_weights()

@@ -1,7 +1,7 @@
 """Value, figures and gradient of a few rows of logits, the gradient written over the student's logits.
 
-Closed forms do it where all logits are finite. Rows with an impossible token (-inf) or a broken one (NaN), and the
-losses of ``reference``, go through the plain functions and autograd instead: slower, and the same numbers.
+Closed forms do it where all logits are finite. Rows with an impossible token (-inf) or a broken one (NaN), the losses of
+``reference`` and those without a closed form go through the plain functions and autograd instead: slower, and the same numbers.
 """
 
 from dataclasses import replace
@@ -46,8 +46,8 @@ class Tile:
             teacher = self.inputs.teacher.write(self.scratch.take(n), products.rows)
         elif products.teacher is not None and self.inputs.teacher is not None:
             teacher = Columns(products.teacher, self.inputs.teacher, self.dtype, self._buffers(n)).logits
-        sums = None
-        if self.spec.semantics == "paper" or not self.spec.kd_weight:
+        sums, spec = None, self.spec
+        if not spec.kd_weight or (spec.semantics == "paper" and spec.method.closed is not None):
             sums = self._closed(shared, rest, teacher, products.rows)
         return self._autograd(shared, rest, teacher, products.rows) if sums is None else sums
 
@@ -107,7 +107,9 @@ class Tile:
         if self.inputs.student_written is not None:
             target.student_written = self.inputs.student_written[which]
         target.temperature = self.inputs.temperature
-        kd = self.spec.method.closed(target, **self.spec.options).sum()
+        closed = self.spec.method.closed
+        assert closed is not None
+        kd = closed(target, **self.spec.options).sum()
         if target.temperature_slope is not None:
             self.temperature_slope += self.spec.kd_weight * target.temperature_slope.sum()
         return [*figures, kd]

@@ -126,7 +126,12 @@ def read_about(folder: Path) -> dict[str, Any]:
         StudentSpec.model_validate(about["spec"])
         found = about["format"]
         _ = about["weights"], about["sha256"]
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        what = "does not fit this installation" if problem["type"] == "value_error" else "is damaged"
+        raise UserError(f"{file} {what}: {where}: {problem['msg'].removeprefix('Value error, ')}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged: {str(error).splitlines()[0]}") from error
     if found != FORMAT:
         raise UserError(f"{file} has format {found}, this version reads {FORMAT}; update taid-vlm")

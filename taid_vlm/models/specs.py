@@ -5,7 +5,9 @@ Light to import (no torch), because recipes are checked before anything heavy is
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from taid_vlm.common.plug_ins import VISION_ENCODERS, near_or_outside, plug_ins
 
 
 class Strict(BaseModel):
@@ -14,10 +16,15 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+LIBRARIES = ("timm", "open_clip", "transformers")
+
+
 class VisionEncoderSpec(Strict):
     """Which encoder reads the picture, from which library, at which size."""
 
-    library: Literal["timm", "open_clip", "transformers"] = Field(description="library that builds the encoder")
+    library: str = Field(
+        description="library that builds the encoder: timm, open_clip, transformers, or one of a package (docs/plug-ins.md)"
+    )
     name: str = Field(description="model name in that library, hub id, or a folder written as ./x, /x or ~/x")
     weights: str = Field(
         "pretrained",
@@ -39,6 +46,14 @@ class VisionEncoderSpec(Strict):
     prefix_tokens: Literal["drop", "keep"] = Field(
         "drop", description="class and register tokens: dropped, or kept as image tokens before those of the grid"
     )
+
+    @field_validator("library")
+    @classmethod
+    def _is_there(cls, library: str) -> str:
+        known = {*LIBRARIES, *(one.name for one in plug_ins(VISION_ENCODERS))}
+        if library not in known:
+            raise ValueError(f"unknown vision encoder library {library!r}: {near_or_outside(library, known)}")
+        return library
 
 
 class ProjectorSpec(Strict):

@@ -1,4 +1,4 @@
-"""Vision encoders from timm, open_clip or transformers, behind one contract.
+"""Vision encoders from timm, open_clip, transformers or a package of somebody's own, behind one contract.
 
 Whatever the library, a picture becomes ``[batch, tokens, feature_dim]``: the cells of ``grid`` in row order, with class and
 register tokens in front if they are kept. Which features they are is the spec's ``feature``:
@@ -10,6 +10,7 @@ register tokens in front if they are kept. Which features they are is the spec's
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.plug_ins import VISION_ENCODERS, PlugIn
+from taid_vlm.common.registry import Registry
 from taid_vlm.models.encoders.contract import EncoderContract, ImageInput, Layout, Source, shape_of_features
 from taid_vlm.models.encoders.from_open_clip import open_clip_source
 from taid_vlm.models.encoders.from_timm import timm_source
@@ -25,7 +28,28 @@ from taid_vlm.models.specs import VisionEncoderSpec
 
 __all__ = ["EncoderContract", "ImageInput", "VisionEncoder", "build_vision_encoder"]
 
-LIBRARIES = {"timm": timm_source, "open_clip": open_clip_source, "transformers": transformers_source}
+MakeSource = Callable[[VisionEncoderSpec, str], Source]  # (spec, weights: those of the spec, or "random") -> source
+
+
+def _adopted(plug_in: PlugIn, found: Any) -> MakeSource:
+    """What a package brings, checked when it has made a source."""
+
+    def source(spec: VisionEncoderSpec, weights: str) -> Source:
+        made = found(spec, weights)
+        if not isinstance(made, Source):
+            raise UserError(f"{plug_in.what} gives {type(made).__name__}, expected a taid_vlm.plug_ins.Source")
+        return made
+
+    return source
+
+
+LIBRARIES: Registry[MakeSource] = Registry("vision encoder library", VISION_ENCODERS, _adopted)
+for _name, _source in {
+    "timm": timm_source,
+    "open_clip": open_clip_source,
+    "transformers": transformers_source,
+}.items():
+    LIBRARIES.register(_name)(_source)
 
 
 class VisionEncoder(nn.Module):
@@ -87,7 +111,7 @@ def build_vision_encoder(spec: VisionEncoderSpec, load_weights: bool = True) -> 
         UserError: unknown model, missing or unfitting weight file, a size or a block that the model does not have, a
             grid that is not square.
     """
-    source = LIBRARIES[spec.library](spec, spec.weights if load_weights else "random")
+    source = LIBRARIES.get(spec.library)(spec, spec.weights if load_weights else "random")
     if spec.interpolation is not None:
         source = replace(source, image=replace(source.image, interpolation=spec.interpolation))
     return VisionEncoder(source, spec)

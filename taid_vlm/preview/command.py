@@ -3,16 +3,11 @@
 import io
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import Progress
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
-from taid_vlm.preview import measure
+from taid_vlm.common.progress import bar
 from taid_vlm.preview.html_page import page
 from taid_vlm.preview.make import Split, make_preview
 from taid_vlm.preview.show import show
@@ -42,7 +37,7 @@ def preview_recipe(
     """
     if html is not None and html.is_dir():
         raise UserError(f"--html {html} is a folder; give the name of a file, such as {html / 'preview.html'}")
-    with _bar() as progress:
+    with bar("reading records") as progress:
         made = make_preview(recipe, title, split=split, samples=samples, seed=seed, scan=scan, progress=progress)
     if html is not None:
         write_atomic(html, page(made))
@@ -54,11 +49,3 @@ def preview_recipe(
     show(made)
     if html is not None:
         print(f"page: {html}")
-
-
-@contextmanager
-def _bar() -> Iterator[measure.Progress]:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task("records", total=None)
-        yield lambda done, total: bar.update(line, completed=done, total=total)

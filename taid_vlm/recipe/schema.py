@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from taid_vlm.common.secrets import secrets_of
 from taid_vlm.models.specs import LanguageModelSpec, Strict, StudentSpec
 from taid_vlm.recipe.on_policy import OnPolicySpec, check_on_policy
 from taid_vlm.recipe.teacher_cache import TeacherCache
@@ -416,6 +417,17 @@ class Recipe(Strict):
     training: TrainingSpec
     evaluation: EvaluationSpec = EvaluationSpec()
     save: Literal["full", "trained"] = Field("full", description="save all weights, or only those that were trained")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, content: Any) -> Any:
+        # The recipe is saved with the run, shown in reports and cards, and told to trackers.
+        for key, secret in secrets_of(content):
+            raise ValueError(
+                f"{key} holds {secret}, and recipes are written down in many places: leave it out, and set the environment variable that "
+                "the server or library reads (VLLM_API_KEY for a served teacher, HF_TOKEN for the hub)"
+            )
+        return content
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Recipe":

@@ -75,7 +75,9 @@ def draw(chart: Chart, key: str) -> Markup:
     across = fitted([x for line in chart.lines for x in line.x], LEFT, WIDTH - RIGHT, margin=0.0)
     bounds = (HEIGHT - BOTTOM, TOP)
     up = Scale(*chart.bounds, *bounds) if chart.bounds else fitted(_middle(shown, chart), *bounds, log=chart.log)
-    lines = [part for line in chart.lines for part in _drawn(line, across, up, chart.x_title.removeprefix("optimizer "))]
+    lines = [
+        part for line in chart.lines for part in _drawn(line, across, up, chart.x_title.removeprefix("optimizer "))
+    ]
     head = (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{key}-t {key}-d">'
         f'<title id="{key}-t">{_text(chart.title)}</title><desc id="{key}-d">{_text(described(chart))}</desc>'

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration, set_seed
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.stopping import StoppedError
@@ -21,6 +21,7 @@ from taid_vlm.models.saved import save_student
 from taid_vlm.models.student import Student
 from taid_vlm.models.trained_parts import told_parts
 from taid_vlm.recipe import Recipe
+from taid_vlm.recipe.plug_ins import plug_in_versions
 from taid_vlm.training.card import model_card
 from taid_vlm.training.checkpoint import (
     Progress,
@@ -45,7 +46,7 @@ from taid_vlm.training.run_folder import claim
 from taid_vlm.training.setup import Setup, prepare
 from taid_vlm.training.signals import StopRequest
 from taid_vlm.training.step import DistillationStep, figures_of, loss_of, reversal_of
-from taid_vlm.training.trackers import usable_trackers
+from taid_vlm.training.trackers import tracked, usable_trackers
 from taid_vlm.training.validation import validate
 from taid_vlm.training.zero import hidden_from_accelerate
 from taid_vlm.training.zero_state import gathered
@@ -89,8 +90,8 @@ def train(
         accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision="no",  # the recipe decides; accelerate's own settings would wrap the student
-            log_with=usable_trackers(recipe) or None,
-            project_dir=str(run_dir),
+            log_with=usable_trackers(recipe, run_dir) or None,
+            project_config=ProjectConfiguration(str(run_dir), logging_dir=str(run_dir / "tensorboard")),
             kwargs_handlers=[patience, order],
         )
     distribution = Distribution(accelerator)
@@ -101,8 +102,7 @@ def train(
         accelerator.print(f"{run_dir} is finished: its student is in {run_dir / 'student'}")
         return run_dir / "student"
     set_seed(recipe.seed)
-    accelerator.init_trackers("tensorboard")
-    with lost_processes(distribution):
+    with tracked(accelerator, recipe, run_dir), lost_processes(distribution):
         setup = prepare(recipe, accelerator, store, precision, accelerator.print)
         run = _Run(recipe, run_dir, distribution, setup, evaluate)
         with run.log, StopRequest() as request:
@@ -224,7 +224,7 @@ class _Run:
         distribution.unshard(setup.student)
         if distribution.main:
             measured = [f"held-out {name}: {value:.4f}" for name, value in self.progress.figures.items()]
-            card = model_card(recipe, self.run_dir.name, measured, versions())
+            card = model_card(recipe, self.run_dir.name, measured, versions() | plug_in_versions(recipe))
 
             def save(student: Student, name: str) -> None:
                 folder = self.run_dir / name

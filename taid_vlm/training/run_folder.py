@@ -11,6 +11,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm.common.versions import versions
 from taid_vlm.recipe import Recipe, dump_recipe
+from taid_vlm.recipe.plug_ins import plug_in_versions
 from taid_vlm.training.checkpoint import complete_checkpoints
 from taid_vlm.training.precision import choose_precision
 
@@ -28,7 +29,8 @@ def claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator, origin: Mappi
     about = check_run_folder(run_dir, recipe)
     if about is None or about["recipe"] != text:
         precision = choose_precision(recipe.training.precision, accelerator.device)
-        about = {"recipe": text, "precision": precision, "device": str(accelerator.device), "versions": versions()}
+        about = {"recipe": text, "precision": precision, "device": str(accelerator.device)}
+        about |= {"versions": versions() | plug_in_versions(recipe)}
         about |= {"origin": dict(origin)} if origin else {}
         if accelerator.is_main_process:
             # Before any other file: it alone makes the folder a run's, so a kill at any moment leaves one that can be taken.

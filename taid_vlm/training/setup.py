@@ -1,16 +1,15 @@
 """Everything a run is made of, built from its recipe."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
-from rich.progress import Progress
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.progress import bar, waiting
 from taid_vlm.data import PairedBatch, Pairer, PreparedRecords, Record, read_records
 from taid_vlm.data.packing import Packing
 from taid_vlm.data.screening import Screening, refuse_pictures
@@ -102,11 +101,13 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
     if spec.name == "taid":
         for warning in clock.warnings():
             say(f"note: {warning}")
-    student, processor = build_student(recipe.student, recipe.seed)
+    with waiting("building the student"):
+        student, processor = build_student(recipe.student, recipe.seed)
     writes = recipe.data.answers == "teacher"
     teacher = None
     if recipe.teacher is not None and (spec.needs_teacher or writes):
-        teacher = open_teacher(recipe, cached=recipe.teacher.cache.enabled and not writes)
+        with waiting("loading the teacher"):
+            teacher = open_teacher(recipe, cached=recipe.teacher.cache.enabled and not writes)
     if recipe.training.attention is not None:
         use_attention(student.language_model, recipe.training.attention)
     vocabulary = None
@@ -148,7 +149,7 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
             load=lambda: late_teacher(recipe, accelerator.device, say, DTYPES[precision]),
             store_of=lambda teacher: _shared(store, teacher),
             loss=Loss(student, processor, store, spec, vocabulary or 0),
-            bar=_bar,
+            bar=bar,
             say=say,
         )
         cache, teacher = opening.open(teacher, [train, validation])
@@ -182,7 +183,7 @@ def _written(
     recipe: Recipe, records: list[Record], teacher: Teacher, precision: str, accelerator: Accelerator, say: Say
 ) -> list[Record]:
     """The records with the teacher's words as their last answers."""
-    with _bar("answers") if accelerator.is_main_process else nullcontext() as progress:
+    with bar("answers of the teacher") if accelerator.is_main_process else nullcontext() as progress:
         writes = WrittenAnswers(teacher, recipe.data.answer_tokens, precision, recipe.data.max_length)
         share = accelerator.process_index, accelerator.num_processes
         answered = writes.replaced(records, progress, share, accelerator.wait_for_everyone)
@@ -206,9 +207,12 @@ def _prepared(
     skip = recipe.data.on_bad_sample == "skip"
     screening = Screening(pairer, skip)
     good, lengths = [], {}
-    for record, pair in screening.usable(records):
-        good.append(record)
-        lengths[record.id] = len(pair.student.ids)
+    with bar("checking samples") as progress:
+        for record, pair in screening.usable(records):
+            good.append(record)
+            lengths[record.id] = len(pair.student.ids)
+            if len(good) % 100 == 0:
+                progress(len(good), len(records))
     for kind, dropped in (
         ("cannot be used", screening.bad),
         ("differ between teacher and student", screening.mismatches),
@@ -258,7 +262,7 @@ def _features(
     for part in parts:
         if part is None:
             continue
-        with _bar("pictures") as progress:
+        with bar("pictures") as progress:
             store.add(student.vision_encoder, (p for r in part.records for p in r.images), skip, progress)
         broken = [path for r in part.records for path in r.images if path in store.bad]
         good = [r for r in part.records if not any(path in store.bad for path in r.images)]
@@ -278,11 +282,3 @@ def _shared(store: FeatureStore | None, teacher: Teacher | None) -> FeatureStore
     if store is None or teacher is None or teacher.processor.images is None or teacher.head_weight.is_meta:
         return None
     return store if store.fits(teacher.encoder_spec, teacher.vision_encoder, teacher.processor.images.spec) else None
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        line = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(line, completed=done, total=total)

@@ -13,9 +13,10 @@ import typer
 from typer.testing import CliRunner
 
 from taid_vlm.cli import app
-from taid_vlm.commands.arguments import complete_recipes, complete_strategies, complete_suites, complete_tasks
+from taid_vlm.commands.arguments import complete_recipes, complete_strategies
 from taid_vlm.commands.examples import EXAMPLES, GO_ON, PANELS
 from taid_vlm.recipe import list_recipes
+from taid_vlm_eval.arguments import complete_protocols, complete_suites, complete_tasks
 
 ROOT: Any = typer.main.get_command(app)
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -109,6 +110,7 @@ def test_names_are_completed() -> None:
     assert complete_tasks("easy_vqa,chatter") == [f"easy_vqa,{n}" for n in ("chatterbot",)]
     assert "easy_vqa,easy_vqa" not in complete_tasks("easy_vqa,")
     assert "smoke" in complete_suites("s")
+    assert complete_protocols("open") == ["openvlm-2025-01", "openvlm-current"]
     assert complete_strategies("zero") == ["zero2", "zero3"]
 
 

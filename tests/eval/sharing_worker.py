@@ -14,8 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from taid_vlm_eval import evaluate
 from taid_vlm_eval.models.protocol import Request
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel
 
 BATCH = 4

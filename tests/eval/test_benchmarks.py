@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, list_tasks, load_task
+from taid_vlm_eval import list_tasks, load_task
 from taid_vlm_eval.data import load_items
 from taid_vlm_eval.data.item import open_images
 from taid_vlm_eval.metrics import SCORERS
 from taid_vlm_eval.models.protocol import Request
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel
 from tests.tiny.benchmark_files import write_benchmark
 from tests.tiny.benchmarks import picture

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate
 from taid_vlm_eval.compare import compare, differences
 from taid_vlm_eval.compare_categories import categories, category_means
 from taid_vlm_eval.compare_command import run_compare
@@ -25,6 +24,7 @@ from taid_vlm_eval.compare_page import page
 from taid_vlm_eval.compare_pictures import Pictures
 from taid_vlm_eval.compare_read import read_evaluation, require_alike
 from taid_vlm_eval.metrics import METRICS, Scored, wilson_interval
+from taid_vlm_eval.runner import evaluate
 from taid_vlm_eval.task import load_task
 from tests.browser import needs_browser, visit
 from tests.eval.fakes import FakeModel, sees_colour, small_task, write_rows, write_task

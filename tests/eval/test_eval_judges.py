@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, load_task
+from taid_vlm_eval import load_task
 from taid_vlm_eval.answers import Answer
 from taid_vlm_eval.cli import main
 from taid_vlm_eval.compare import compare
@@ -18,6 +18,7 @@ from taid_vlm_eval.metrics import METRICS, Scored
 from taid_vlm_eval.metrics.judged import NothingReadError
 from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.protocol import Request
+from taid_vlm_eval.runner import evaluate
 from taid_vlm_eval.scoring import score_items
 from tests.eval.fakes import FakeModel, Killed, without_speed, write_rows, write_task
 from tests.eval.servers import Reply, error, serving, text_of

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate
-from taid_vlm_eval.pieces import is_out_of_memory
+from taid_vlm_eval.memory import is_out_of_memory
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel, sees_colour, small_task, without_speed
 
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from taid_vlm.data import open_image
-from taid_vlm_eval import evaluate
 from taid_vlm_eval.data.pictures import BrokenImageError, open_picture
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel, sees_colour, small_task
 
 

@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 
 from taid_vlm.cli import app
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import cli, evaluate
+from taid_vlm_eval import cli
 from taid_vlm_eval.cli import main
 from taid_vlm_eval.compare import compare
 from taid_vlm_eval.metrics import SCORERS
 from taid_vlm_eval.models.protocol import Request
 from taid_vlm_eval.protocols import load_protocol
 from taid_vlm_eval.protocols.averages import averages
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel, small_task
 
 THEN, NOW = "openvlm-2025-01", "openvlm-current"

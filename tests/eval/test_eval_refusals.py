@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, open_model
+from taid_vlm_eval import open_model
 from taid_vlm_eval.cannot_ask import CannotAskError
+from taid_vlm_eval.memory import is_out_of_memory
 from taid_vlm_eval.models.protocol import Request
-from taid_vlm_eval.pieces import is_out_of_memory
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel, small_task, write_rows, write_task
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from taid_vlm_eval import evaluate
 from taid_vlm_eval.data import Item
 from taid_vlm_eval.metrics import SCORERS
+from taid_vlm_eval.runner import evaluate
 from taid_vlm_eval.scoring import majority_score
 from tests.eval.fakes import FakeModel, write_rows, write_task
 

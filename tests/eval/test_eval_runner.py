@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, load_task
+from taid_vlm_eval import load_task
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel, Killed, sees_colour, small_task, without_speed, write_rows, write_task
 
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, load_task
+from taid_vlm_eval import load_task
 from taid_vlm_eval.answers import Answer
 from taid_vlm_eval.data import Item
 from taid_vlm_eval.metrics import METRICS, SCORERS
 from taid_vlm_eval.result import Result, make_result
+from taid_vlm_eval.runner import evaluate
 from taid_vlm_eval.scoring import majority_score, score_items, spoken
 from taid_vlm_eval.task import Task
 from tests.eval.fakes import FakeModel, write_rows, write_task

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, open_model
+from taid_vlm_eval import open_model
 from taid_vlm_eval.models import openai_http
 from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.openai import ServedModel, open_served, parse_address
 from taid_vlm_eval.models.openai_http import Endpoint, ServerError
 from taid_vlm_eval.models.protocol import Request
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import small_task
 from tests.eval.servers import MODEL, Reply, Server, answer, error, free_port, images_of, serving, text_of
 

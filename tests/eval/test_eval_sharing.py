@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from taid_vlm_eval import evaluate
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import without_speed, write_rows, write_task
 from tests.eval.sharing_worker import BATCH, DEATHS, KnowsItsBatch
 

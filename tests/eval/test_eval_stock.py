@@ -11,8 +11,9 @@ from PIL import Image
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, open_model
+from taid_vlm_eval import open_model
 from taid_vlm_eval.models import Request
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import small_task, without_speed, write_rows, write_task
 from tests.tiny.language_model import save_chatty_llama
 

@@ -15,8 +15,9 @@ from transformers import (
 )
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, open_model
+from taid_vlm_eval import open_model
 from taid_vlm_eval.models import Request
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import small_task
 from tests.tiny.language_model import SPECIALS, tiny_llama, tiny_tokenizer
 from tests.tiny.vision import SHAPE

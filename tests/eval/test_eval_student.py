@@ -9,9 +9,10 @@ from PIL import Image
 from taid_vlm.common.errors import UserError
 from taid_vlm.models import build_student, load_student, save_student
 from taid_vlm.models.specs import StudentSpec
-from taid_vlm_eval import evaluate, open_model
+from taid_vlm_eval import open_model
 from taid_vlm_eval.models import Request
 from taid_vlm_eval.models.student import StudentModel
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import small_task
 from tests.tiny.language_model import save_chatty_llama, save_tiny_llama
 

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, load_task
+from taid_vlm_eval import load_task
 from taid_vlm_eval.data import Item, data_folder, load_items
 from taid_vlm_eval.data.store import PictureStore
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel, write_task
 from tests.tiny.benchmark_files import write_tsv
 from tests.tiny.benchmarks import picture, png

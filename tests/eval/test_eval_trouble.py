@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate
 from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.protocol import Request
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel, sees_colour, small_task, without_speed, write_rows, write_task
 
 ROOT = Path(__file__).parents[2]
 HOLDS = """
 import sys, pathlib
-from taid_vlm_eval import evaluate
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel
 def wait(request):
     print("asked", flush=True)

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, open_model
+from taid_vlm_eval import open_model
 from taid_vlm_eval.models.faults import UnaskableError
 from taid_vlm_eval.models.protocol import Request
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel, sees_colour, write_rows, write_task
 from tests.tiny.native import save_native
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate, load_task
+from taid_vlm_eval import load_task
 from taid_vlm_eval.cli import main
 from taid_vlm_eval.data import load_items
 from taid_vlm_eval.data.item import Item
@@ -19,6 +19,7 @@ from taid_vlm_eval.metrics.rouge import rouge_l
 from taid_vlm_eval.models import Request, open_model
 from taid_vlm_eval.models.divergence import Divergence, shared_prefix, sums_of
 from taid_vlm_eval.models.protocol import Likelihood
+from taid_vlm_eval.runner import evaluate
 from taid_vlm_eval.ways import option_letters
 from tests.eval.fakes import FakeModel, write_rows, write_task
 from tests.tiny.benchmark_files import write_benchmark

@@ -80,6 +80,19 @@ def test_the_end_of_turn_ends_an_answer(exported: Path, llava: LoadedStudent) ->
     assert not ends.do_sample
 
 
+def test_batches_are_padded_on_the_left_where_answers_begin(exported: Path, llava: LoadedStudent) -> None:
+    from transformers import AutoProcessor, AutoTokenizer
+
+    for tokenizer in (
+        AutoProcessor.from_pretrained(exported).tokenizer,
+        *map(AutoTokenizer.from_pretrained, (exported, exported / "language_model")),
+    ):
+        mask = tokenizer(["a", "a longer one"], padding=True, return_tensors="pt")["attention_mask"]
+        assert (mask[0, 0].item(), mask[0, -1].item()) == (0, 1)
+        assert mask[1].all()
+    assert llava.processor.tokenizer.padding_side == "right"  # the student's own is as it was
+
+
 def test_large_checkpoints_are_written_in_shards(
     root: Path, llava: LoadedStudent, fresh: FreshProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,7 +168,11 @@ def _hellaswag() -> Rows:
 
 def _lambada() -> Rows:
     """Passages whose last word is behind the last space; one has a line end and two spaces in it."""
-    texts = ["He looked at the house, 0.  \nThen he opened the door", "What she saw, 1, was a cat", "A man, 2, met a man's dog"]
+    texts = [
+        "He looked at the house, 0.  \nThen he opened the door",
+        "What she saw, 1, was a cat",
+        "A man, 2, met a man's dog",
+    ]
     return [{"text": text} for text in texts]
 
 

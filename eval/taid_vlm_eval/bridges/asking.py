@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.bridges.wanted import Wanted
+from taid_vlm_eval.memory import is_out_of_memory
 from taid_vlm_eval.models.likelihood import AnswerRows
 from taid_vlm_eval.models.protocol import Model, Preparing, Request
-from taid_vlm_eval.pieces import Asker, Loaded, Piece, is_out_of_memory
+from taid_vlm_eval.pieces import Asker, Loaded, Piece
 from taid_vlm_eval.prefetch import ahead
 
 

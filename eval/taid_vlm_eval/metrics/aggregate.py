@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from taid_vlm.common.plug_ins import METRICS as PLUG_INS
 from taid_vlm.common.registry import Registry
 from taid_vlm_eval.marks import marks_of, numbered
 from taid_vlm_eval.metrics.intervals import bootstrap_means, wilson_interval
@@ -52,6 +53,7 @@ class Estimate:
 TAILS = [(1 - 0.95) / 2, 1 - (1 - 0.95) / 2]  # of a 95 % interval
 Metric = Callable[[Sequence[Scored], int], Estimate]
 METRICS: Registry[Metric] = Registry("metric")
+METRICS.group = PLUG_INS
 
 
 def interval_without_spread(mean: float, distinct: int) -> tuple[float, float]:

@@ -66,7 +66,7 @@ def captions(scored: Sequence[Scored], seed: int) -> Estimate:
     for longest in range(1, LENGTHS + 1):
         figures[f"BLEU-{longest}"] = Figure(_bleu_up_to(longest), (COLUMNS,))
     clusters = clusters_of(scored)
-    return with_named("CIDEr", estimate_figures(figures, columns_NK, clusters, seed=seed))
+    return with_named("CIDEr", estimate_figures(figures, columns_NK.T, clusters, seed=seed))
 
 
 def _bleu_up_to(longest: int) -> Callable[[np.ndarray], np.ndarray]:

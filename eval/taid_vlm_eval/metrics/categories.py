@@ -1,12 +1,14 @@
 """Means by category, and the metric of rotated questions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, mean_of_ratios, with_named
 from taid_vlm_eval.metrics.groups import group_columns, join_clusters
+from taid_vlm_eval.metrics.sorting import Sorted
 
 
 def category_of(one: Scored, key: str = "category") -> str | None:
@@ -15,32 +17,35 @@ def category_of(one: Scored, key: str = "category") -> str | None:
     return None if found is None else str(found)
 
 
-def category_masks(scored: Sequence[Scored], key: str = "category") -> dict[str, np.ndarray]:
-    """For each category in the order of the alphabet, which items belong to it, [N]; no entry for items without one."""
-    names_N = [category_of(one, key) for one in scored]
-    return {
-        name: np.array([one == name for one in names_N], dtype=float)
-        for name in sorted({name for name in names_N if name is not None})
-    }
+def categories_of(scored: Sequence[Scored], key: str = "category") -> Sorted:
+    """The category of each item, and the names of all categories in the order of the alphabet."""
+    return Sorted((category_of(one, key) for one in scored), len(scored))
+
+
+def category_columns(categories: Sorted, *columns: np.ndarray) -> Iterator[np.ndarray]:
+    """Category by category, each of the columns, [N], with 0 for the items of other categories; made one at a time."""
+    for name in categories.names:
+        mask_N = categories.mask(name)
+        yield from (column_N * mask_N for column_N in columns)
 
 
 def _by_category(
     scored: Sequence[Scored], right_N: np.ndarray, count_N: np.ndarray, clusters: Sequence[int] | np.ndarray, seed: int
 ) -> dict[str, Estimate]:
-    columns, figures = [right_N, count_N], {"overall": mean_figure(0, 1)}
-    # A group counts for the category of its first item.
-    masks = {name: mask_N for name, mask_N in category_masks(scored).items() if (count_N * mask_N).any()}
-    for name, mask_N in masks.items():
-        figures[f"category/{name}"] = mean_figure(len(columns), len(columns) + 1)
-        columns += [right_N * mask_N, count_N * mask_N]
-    totals, counts = list(range(2, len(columns), 2)), list(range(3, len(columns), 2))
-    if masks:
+    figures, found = {"overall": mean_figure(0, 1)}, categories_of(scored)
+    # A group counts for the category of its first item, so a category may have no group.
+    shown = [place for place, name in enumerate(found.names, start=1) if (count_N * found.mask(name)).any()]
+    for place in shown:
+        figures[f"category/{found.names[place - 1]}"] = mean_figure(2 * place, 2 * place + 1)
+    totals, counts = [2 * place for place in shown], [2 * place + 1 for place in shown]
+    if shown:
         figures["mean_of_categories"] = Figure(lambda sums_RK: mean_of_ratios(sums_RK, totals, counts), tuple(counts))
-    return estimate_figures(figures, np.stack(columns, axis=1), clusters, seed=seed)
+    columns = chain([right_N, count_N], category_columns(found, right_N, count_N))
+    return estimate_figures(figures, columns, clusters, seed=seed)
 
 
 def _values(scored: Sequence[Scored]) -> np.ndarray:
-    return np.array([one.value for one in scored])
+    return np.fromiter((one.value for one in scored), dtype=np.float64, count=len(scored))
 
 
 @METRICS.register("accuracy_by_category")
@@ -69,6 +74,6 @@ def circular(scored: Sequence[Scored], seed: int) -> Estimate:
     clusters = join_clusters(clusters_of(scored), groups)
     right_N, count_N = group_columns([one.value for one in scored], groups)
     named = _by_category(scored, right_N, count_N, clusters, seed)
-    plain = np.stack([_values(scored), np.ones(len(scored))], axis=1)
+    plain = [_values(scored), np.ones(len(scored))]
     named |= estimate_figures({"rotations": mean_figure(0, 1)}, plain, clusters, seed=seed)
     return with_named("overall", named)

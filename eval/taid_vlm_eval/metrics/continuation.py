@@ -17,6 +17,7 @@ from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth
 
 # A perplexity has no largest value. This one bounds the interval where there is no spread to make one of.
 TOP = 10_000.0
+_IMPOSSIBLE = 1e9  # stands in for larger ones, whose sum no float may hold
 _LARGEST_EXPONENT = 700.0  # of e; what a float holds ends at 709
 
 
@@ -60,12 +61,15 @@ def continuation(scored: Sequence[Scored], seed: int) -> Estimate:
     """
     found = [read_continuation(one.answer) for one in scored]
     columns_NK = np.array(
-        [[one.value, 1.0, -got.log_likelihood if got else 0.0, float(got is not None)] for one, got in zip(scored, found, strict=True)]
+        [
+            [one.value, 1.0, min(-got.log_likelihood, _IMPOSSIBLE) if got else 0.0, float(got is not None)]
+            for one, got in zip(scored, found, strict=True)
+        ]
     )
     figures = {"acc": mean_figure(0, 1)}
     if columns_NK[:, 3].any():
         figures["perplexity"] = Figure(_perplexity, (3,), TOP)
-    estimates = estimate_figures(figures, columns_NK, clusters_of(scored), seed=seed)
+    estimates = estimate_figures(figures, columns_NK.T, clusters_of(scored), seed=seed)
     if "perplexity" in estimates:
         estimates["perplexity"] = _bounded(estimates["perplexity"])
     return with_named("acc", estimates)

@@ -56,7 +56,7 @@ def divergence(scored: Sequence[Scored], seed: int) -> Estimate:
         raise UserError("no item could be measured; the answers file says why of each")
     tops = {"agreement": 1.0}
     figures = {name: _per_token(place + 1, tops.get(name, TOP)) for place, name in enumerate(SUMS)}
-    return with_named("kl", estimate_figures(figures, columns_NK, clusters_of(scored), seed=seed))
+    return with_named("kl", estimate_figures(figures, columns_NK.T, clusters_of(scored), seed=seed))
 
 
 def _per_token(column: int, top: float) -> Figure:

@@ -4,15 +4,13 @@ A figure here is a function of sums over items: a mean is a sum over a count, F1
 its tasks. So it is enough to add up columns of numbers for each cluster once, and to draw clusters after that.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from taid_vlm_eval.metrics.aggregate import Estimate, interval_without_spread
-from taid_vlm_eval.metrics.intervals import RESAMPLES, as_numbers
-
-_CELLS = 250_000  # drawn indices held at a time: 2 MB, and as much for each step that is made of them
+from taid_vlm_eval.metrics.intervals import RESAMPLES, as_numbers, drawn_sums, sums_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def mean_figure(total: int, count: int) -> Figure:
 
 def estimate_figures(
     figures: Mapping[str, Figure],
-    columns_NK: np.ndarray,
+    columns: Iterable[np.ndarray],
     clusters: Sequence[Hashable] | np.ndarray,
     *,
     seed: int = 0,
@@ -61,19 +59,17 @@ def estimate_figures(
     another, the interval is Wilson's with the clusters behind the figure as trials.
 
     Args:
-        columns_NK: what each item adds to each sum, [N, K].
+        columns: what each item adds to each sum, K times [N]; they may be made one at a time.
         clusters: the group each item belongs to, [N].
 
     Raises:
         ValueError: no items, or unequal lengths.
     """
-    if len(columns_NK) == 0 or len(columns_NK) != len(clusters):
-        raise ValueError(f"need as many clusters as items and at least one, got {len(clusters)} and {len(columns_NK)}")
-    cluster_of_item_N = as_numbers(clusters)
-    sums_CK = np.zeros((int(cluster_of_item_N.max()) + 1, columns_NK.shape[1]))
-    np.add.at(sums_CK, cluster_of_item_N, columns_NK)
-    drawn_RK = _draw_sums(sums_CK, np.random.default_rng(seed), resamples)
-    total_1K = sums_CK.sum(axis=0, keepdims=True)
+    if len(clusters) == 0:
+        raise ValueError("need at least one item, got none")
+    sums = sums_of(columns, as_numbers(clusters))
+    drawn_RK = drawn_sums(sums, seed=seed, resamples=resamples)
+    total_1K = sums.total()[None]
     tail = (1 - level) / 2
     estimates = {}
     for name, figure in figures.items():
@@ -81,25 +77,11 @@ def estimate_figures(
         all_R = figure.of_sums(drawn_RK)
         draws_R = all_R[~np.isnan(all_R)]
         low, high = np.quantile(draws_R, [tail, 1 - tail]).tolist() if draws_R.size else (value, value)
-        behind = int((sums_CK[:, list(figure.counts)].sum(axis=1) > 0).sum())
+        behind = sums.behind(figure.counts)
         if high - low < 1e-9 * figure.top:
             low, high = (bound * figure.top for bound in interval_without_spread(value / figure.top, behind))
         estimates[name] = Estimate(value, low, high, top=figure.top, draws=all_R, behind=behind)
     return estimates
-
-
-def _draw_sums(sums_CK: np.ndarray, generator: np.random.Generator, resamples: int) -> np.ndarray:
-    """Sums of the columns in each draw, [R, K]."""
-    clusters = len(sums_CK)
-    parts = []
-    at_once = max(1, _CELLS // clusters)
-    for start in range(0, resamples, at_once):
-        rows = min(at_once, resamples - start)
-        drawn_RC = generator.integers(0, clusters, size=(rows, clusters))
-        places = drawn_RC + np.arange(rows)[:, None] * clusters
-        times_RC = np.bincount(places.ravel(), minlength=rows * clusters).reshape(rows, clusters)
-        parts.append(times_RC @ sums_CK)
-    return np.concatenate(parts)
 
 
 def with_named(primary: str, estimates: dict[str, Estimate]) -> Estimate:

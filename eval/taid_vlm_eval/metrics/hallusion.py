@@ -40,7 +40,7 @@ def hallusion_bench(scored: Sequence[Scored], seed: int) -> Estimate:
         figures["fAcc"] = mean_figure(2, 3)
         figures["mean"] = Figure(_mean_of_three, (1,))
     clusters = join_clusters(clusters_of(scored), figure_keys, question_keys)
-    named = estimate_figures(figures, np.stack(columns, axis=1), clusters, seed=seed)
+    named = estimate_figures(figures, columns, clusters, seed=seed)
     return with_named("mean" if "mean" in named else "aAcc", named)
 
 

@@ -95,4 +95,4 @@ def ifeval_accuracies(scored: Sequence[Scored], seed: int) -> Estimate:
     if columns_NK[:, 5].any():
         figures |= {"instruction_strict": mean_figure(3, 5), "instruction_loose": mean_figure(4, 5)}
     clusters = clusters_of(scored)
-    return with_named("prompt_strict", estimate_figures(figures, columns_NK, clusters, seed=seed))
+    return with_named("prompt_strict", estimate_figures(figures, columns_NK.T, clusters, seed=seed))

@@ -89,4 +89,4 @@ def _means(
             figure = mean_figure(2 * place, 2 * place + 1)
             figures[name] = type(figure)(figure.of_sums, figure.counts, top)
     clusters = clusters_of(rows)
-    return with_named("all", estimate_figures(figures, np.concatenate(columns, axis=1), clusters, seed=seed))
+    return with_named("all", estimate_figures(figures, np.concatenate(columns, axis=1).T, clusters, seed=seed))

@@ -5,11 +5,13 @@ Log-likelihoods come from the model; what is made of them is decided here. Names
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from typing import Literal
 
 import numpy as np
 
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
+from taid_vlm_eval.metrics.categories import categories_of, category_columns
 from taid_vlm_eval.metrics.figures import estimate_figures, mean_figure, with_named
 from taid_vlm_eval.metrics.letters import Options, option_table
 from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth, require_mode, truths_of
@@ -74,23 +76,29 @@ SCORERS.register("likelihood")(
 )
 
 
-def _all_modes(scored: Sequence[Scored], seed: int) -> dict[str, Estimate]:
+def _all_modes(scored: Sequence[Scored], seed: int, first_mode: str) -> dict[str, Estimate]:
+    """The share that is right in each mode, and in each category in one mode."""
     columns = [
         [_score(one.answer, one.truth, options=one.facts.get("options"), mode=mode).value for mode in MODES]
         for one in scored
     ]
-    columns_NK = np.concatenate([np.array(columns), np.ones((len(scored), 1))], axis=1)
+    columns_KN, ones_N = np.array(columns).T, np.ones(len(scored))
     figures = {mode: mean_figure(place, len(MODES)) for place, mode in enumerate(MODES)}
-    return estimate_figures(figures, columns_NK, clusters_of(scored), seed=seed)
+    found = categories_of(scored)
+    for place, name in enumerate(found.names):
+        first = len(MODES) + 1 + 2 * place
+        figures[f"category/{name}"] = mean_figure(first, first + 1)
+    by_category = category_columns(found, columns_KN[MODES.index(first_mode)], ones_N)
+    return estimate_figures(figures, chain(columns_KN, [ones_N], by_category), clusters_of(scored), seed=seed)
 
 
 @METRICS.register("acc")
 def acc(scored: Sequence[Scored], seed: int) -> Estimate:
-    """The share of items whose likeliest option is right; ``acc_norm`` and ``acc_bytes`` are named."""
-    return with_named("acc", _all_modes(scored, seed))
+    """The share of items whose likeliest option is right; named: it, ``acc_norm``, ``acc_bytes``, and each ``category/...``."""
+    return with_named("acc", _all_modes(scored, seed, "acc"))
 
 
 @METRICS.register("acc_norm")
 def acc_norm(scored: Sequence[Scored], seed: int) -> Estimate:
-    """As :func:`acc`, with the log-likelihoods divided by the options' characters; ``acc`` and ``acc_bytes`` are named."""
-    return with_named("acc_norm", _all_modes(scored, seed))
+    """As :func:`acc`, with the log-likelihoods divided by the options' characters."""
+    return with_named("acc_norm", _all_modes(scored, seed, "acc_norm"))

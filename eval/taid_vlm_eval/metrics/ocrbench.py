@@ -7,11 +7,12 @@ Case does not count; for handwritten formulas (``dataset`` is "HME100k") white s
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
-from taid_vlm_eval.metrics.categories import category_masks
+from taid_vlm_eval.metrics.categories import categories_of, category_columns
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, ratio, with_named
 from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth, require_mode, truths_of
 
@@ -56,13 +57,14 @@ def ocrbench_points(scored: Sequence[Scored], seed: int) -> Estimate:
     Named: ``points``, ``accuracy``, and the points of each ``type/...`` (the fact ``category``).
     """
     values_N = np.array([one.value for one in scored])
-    columns, counts = [values_N, np.ones(len(scored))], {"points": (0, 1, len(scored))}
-    for name, mask_N in category_masks(scored).items():
-        counts[f"type/{name}"] = (len(columns), len(columns) + 1, int(mask_N.sum()))
-        columns += [values_N * mask_N, mask_N]
+    ones_N, found = np.ones(len(scored)), categories_of(scored)
+    counts = {"points": (0, 1, len(scored))}
+    for place, name in enumerate(found.names, start=1):
+        counts[f"type/{name}"] = (2 * place, 2 * place + 1, int(found.mask(name).sum()))
+    columns = chain([values_N, ones_N], category_columns(found, values_N, ones_N))
     figures = {name: _points(*places) for name, places in counts.items()} | {"accuracy": mean_figure(0, 1)}
     clusters = clusters_of(scored)
-    return with_named("points", estimate_figures(figures, np.stack(columns, axis=1), clusters, seed=seed))
+    return with_named("points", estimate_figures(figures, columns, clusters, seed=seed))
 
 
 def _points(total: int, count: int, items: int) -> Figure:

@@ -81,4 +81,4 @@ def pope(scored: Sequence[Scored], seed: int) -> Estimate:
 
     figures["mean_f1"] = Figure(mean_f1, (_COUNT,))
     clusters = clusters_of(scored)
-    return with_named("mean_f1", estimate_figures(figures, columns_NK, clusters, seed=seed))
+    return with_named("mean_f1", estimate_figures(figures, columns_NK.T, clusters, seed=seed))

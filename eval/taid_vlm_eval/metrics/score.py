@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.plug_ins import SCORERS as PLUG_INS
 from taid_vlm.common.registry import Registry
 
 Truth = str | Sequence[str]
@@ -64,6 +65,7 @@ class Scorer:
 
 
 SCORERS: Registry[Scorer] = Registry("scorer")
+SCORERS.group = PLUG_INS
 
 
 def require_mode(mode: str, modes: Sequence[str]) -> None:

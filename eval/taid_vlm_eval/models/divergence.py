@@ -17,14 +17,14 @@ from taid_vlm.common.errors import UserError
 from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.likelihood import AnswerRows
 from taid_vlm_eval.models.protocol import Request
-from taid_vlm_eval.models.ways import Around, Said
+from taid_vlm_eval.models.said import Said
 
 ROWS = 512  # tokens of answers whose logits are held at a time, of each of the two models in its own precision
 CHUNK = 64  # of them in fp32
 
 
-class Divergence(Around):
-    """Says the sums over the tokens of ``texts[0]``, the true answer, as JSON; see :mod:`taid_vlm_eval.metrics.divergence`.
+class Divergence:
+    """Measures the sums over the tokens of ``texts[0]``, the true answer; see :mod:`taid_vlm_eval.metrics.divergence`.
 
     The answer's tokens are those of its text alone, without the token that ends a turn, and must be the same for both. Both
     distributions are over the longest range of ids, from 0, that mean the same tokens.
@@ -34,7 +34,6 @@ class Divergence(Around):
     """
 
     def __init__(self, model: Any, teacher: Any | None) -> None:
-        super().__init__(model)
         if teacher is None:
             raise UserError("a divergence is measured to a teacher, and there is none; name one with --teacher")
         for one in (model, teacher):
@@ -42,18 +41,21 @@ class Divergence(Around):
                 raise UserError(
                     f"{one.name} gives no logits, so no divergence can be measured; it must be a checkpoint here"
                 )
-        self.teacher = teacher
+        self._model, self._teacher = model, teacher
         self._shared = shared_prefix(model.tokenizer, teacher.tokenizer)
 
-    def describe(self) -> dict[str, str | int]:
-        return {**self.model.describe(), "teacher": json.dumps(self.teacher.describe(), sort_keys=True)}
+    @property
+    def stated(self) -> dict[str, str | int]:
+        """What a result says beside the model's own description."""
+        return {"teacher": json.dumps(self._teacher.describe(), sort_keys=True)}
 
-    def generate(self, requests: Sequence[Request], max_new_tokens: int) -> list[Said]:
+    def said(self, requests: Sequence[Request], max_new_tokens: int) -> list[Said]:
+        """The sums of each request as JSON; nothing is generated."""
         said: list[Said] = [""] * len(requests)
         answers: dict[int, list[int]] = {}
         for place, request in enumerate(requests):
             ids, theirs = (
-                one.tokenizer.encode(request.texts[0], add_special_tokens=False) for one in (self.model, self.teacher)
+                one.tokenizer.encode(request.texts[0], add_special_tokens=False) for one in (self._model, self._teacher)
             )
             if not ids or list(ids) != list(theirs) or max(ids) >= self._shared:
                 reason = (
@@ -65,7 +67,7 @@ class Divergence(Around):
         for group in _groups(answers):
             asked = [replace(requests[place], texts=()) for place in group]
             wanted = [answers[place] for place in group]
-            pairs = zip(self.model.answer_rows(asked, wanted), self.teacher.answer_rows(asked, wanted), strict=True)
+            pairs = zip(self._model.answer_rows(asked, wanted), self._teacher.answer_rows(asked, wanted), strict=True)
             for place, (ours_nV, theirs_nV) in zip(group, pairs, strict=True):
                 said[place] = _as_json(sums_of(ours_nV, theirs_nV, answers[place], self._shared))
         return said

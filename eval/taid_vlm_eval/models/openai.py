@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.openai_http import Endpoint, ServerError
 from taid_vlm_eval.models.openai_messages import as_data_url, messages_of
 from taid_vlm_eval.models.protocol import Request
-from taid_vlm_eval.models.said import as_said
+from taid_vlm_eval.models.said import Said, as_said
 
 KEY_VARIABLE, TIMEOUT = "OPENAI_API_KEY", 120.0
 SEED = 0
@@ -98,19 +98,25 @@ class ServedModel:
             **self._stated,
         }
 
-    def generate(self, requests: Sequence[Request], max_new_tokens: int) -> list[str | AnswerFault]:
+    def generate(self, requests: Sequence[Request], max_new_tokens: int) -> list[Said]:
         """One answer, or the reason why there is none, for each request."""
+        said = dict(self.answers_as_they_come(requests, max_new_tokens))
+        return [said[place] for place in range(len(requests))]
+
+    def answers_as_they_come(self, requests: Sequence[Request], max_new_tokens: int) -> Iterator[tuple[int, Said]]:
+        """See :meth:`Streaming.answers_as_they_come`."""
         self._endpoint.start()
         with ThreadPoolExecutor(max_workers=max(len(requests), 1), thread_name_prefix="openai") as threads:
-            futures = [threads.submit(self._answer, request, max_new_tokens) for request in requests]
+            places = {threads.submit(self._answer, one, max_new_tokens): place for place, one in enumerate(requests)}
             try:
-                return [future.result() for future in futures]
+                for future in as_completed(places):
+                    yield places[future], future.result()
             except BaseException:  # stopped by hand, say: let nothing wait for the server
                 threads.shutdown(wait=False, cancel_futures=True)
                 self._endpoint.stop()
                 raise
 
-    def _answer(self, request: Request, max_new_tokens: int) -> str | AnswerFault:
+    def _answer(self, request: Request, max_new_tokens: int) -> Said:
         if request.answer_start:
             raise CannotAskError(
                 f"the protocol begins each answer with {request.answer_start!r}, and a served model cannot be told so; "

@@ -1,10 +1,11 @@
 """What the runner asks of a model.
 
 :class:`Model` is all that is needed. The other protocols are for models that can do more, and the runner finds out by
-``isinstance``: prepare the next batch while one is answered, tell how long pictures become, or give likelihoods.
+``isinstance``: prepare the next batch while one is answered, hand out answers one by one, tell how long pictures become, or give
+likelihoods.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -77,6 +78,17 @@ class Preparing(Protocol):
 
     def answer(self, prepared: Any, max_new_tokens: int) -> list[str]:
         """As :meth:`Model.generate`, of what ``prepare`` returned."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A model whose answers come one by one, so that those that are there are kept while the others are waited for."""
+
+    def answers_as_they_come(
+        self, requests: Sequence[Request], max_new_tokens: int
+    ) -> Iterator[tuple[int, str | AnswerFault]]:
+        """As :meth:`Model.generate`, in the order in which answers come, each behind the place of its request."""
         ...
 
 

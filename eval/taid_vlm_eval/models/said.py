@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.protocol import Request
+
+Said = str | AnswerFault  # an answer, or why there is none
 
 
 def as_said(request: Request, text: str) -> str:

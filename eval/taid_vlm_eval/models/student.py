@@ -279,3 +279,11 @@ def open_student(
     identity = f"{folder_fingerprint(folder)[:16]} {fingerprint(loaded.student, loaded.processor)[:16]}"
     loaded.student.to(place)
     return StudentModel(loaded, folder.resolve().name, identity, reuse_images)
+
+
+def live_student(loaded: Any) -> StudentModel:
+    """What ``taid_vlm.load_student`` returns, as a model to ask where it is; it is known by its weights as they are now."""
+    from taid_vlm.models.fingerprint import fingerprint
+
+    name = Path(loaded.path).name or "student"
+    return StudentModel(loaded, name, fingerprint(loaded.student, loaded.processor)[:32])

@@ -4,12 +4,13 @@ import random
 from collections.abc import Callable, Iterable
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.plug_ins import DATA_SOURCES
 from taid_vlm.common.registry import Registry
 from taid_vlm.data.record import Record
 from taid_vlm.recipe.schema import DataSource
 
 Reader = Callable[[DataSource], Iterable[Record]]
-SOURCES: Registry[Reader] = Registry("data source")
+SOURCES: Registry[Reader] = Registry("data source", DATA_SOURCES)
 
 
 def read_records(sources: list[DataSource], seed: int) -> list[Record]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from taid_vlm.common.plug_ins import PROJECTORS, VISION_ENCODERS, plug_in
 from taid_vlm.export.custom.processor import custom_processor
 from taid_vlm.export.custom.vision import library_of, vision
 from taid_vlm.export.facts import Facts, Parts
@@ -99,6 +100,13 @@ def _notes(parts: Parts) -> tuple[str, ...]:
     package = PACKAGES.get(library_of(parts))
     if package is not None:
         found.append(f"Its vision encoder needs `pip install {package}`.")
+    assert parts.spec.projector is not None
+    for what, outside in (
+        ("vision encoder", plug_in(VISION_ENCODERS, library_of(parts))),
+        ("projector", plug_in(PROJECTORS, parts.spec.projector.name)),
+    ):
+        if outside is not None:
+            found.append(f"Its {what} needs the package `{outside.package}`, here {outside.version}, and taid-vlm.")
     if parts.facts.images.style == "smolvlm":
         found.append("Its processor needs `pip install num2words`.")
     return tuple(found)

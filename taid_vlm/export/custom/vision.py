@@ -13,7 +13,10 @@ from taid_vlm.models.vision_encoder import VisionEncoder
 def library_of(parts: Parts) -> str:
     """The library that builds the encoder in the checkpoint: the one that it was trained with."""
     assert parts.spec.vision_encoder is not None
-    return parts.spec.vision_encoder.library
+    assert parts.student.vision_encoder is not None
+    # A plug-in may bring a tower of transformers, which transformers builds itself.
+    tower = parts.student.vision_encoder.contract.family in TOWERS
+    return "transformers" if tower else parts.spec.vision_encoder.library
 
 
 def vision(parts: Parts) -> tuple[Any, dict[str, Tensor]]:
@@ -31,8 +34,11 @@ def vision(parts: Parts) -> tuple[Any, dict[str, Tensor]]:
         tower.name_or_path = ""
     elif library_of(parts) == "timm":
         source = _timm_source(encoder)
-    else:
+    elif library_of(parts) == "open_clip":
         source = _open_clip_source(parts)
+    else:
+        assert parts.spec.vision_encoder is not None
+        source = parts.spec.vision_encoder.model_dump(mode="json") | {"weights": "random"}
     config = TaidVlmVisionConfig(
         library=library_of(parts),
         tower_config=tower,

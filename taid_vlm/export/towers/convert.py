@@ -52,6 +52,8 @@ def conversions(encoder: VisionEncoder | str) -> tuple[str, ...]:
     """
     family = encoder if isinstance(encoder, str) else encoder.contract.family
     if family not in TARGETS:
+        if not isinstance(encoder, str):
+            return ()  # of a plug-in
         raise UserError(f"unknown family of vision encoders {family!r}: {did_you_mean(family, TARGETS)}")
     if isinstance(encoder, str):
         return TARGETS[family]
@@ -131,8 +133,8 @@ def _fields_and_state(encoder: VisionEncoder, target: str) -> list[tuple[Any, di
         NotConvertible: there is none.
     """
     family = encoder.contract.family
-    if target not in TARGETS[family]:
-        may = ", ".join(TARGETS[family]) or "none"
+    if target not in TARGETS.get(family, ()):
+        may = ", ".join(TARGETS.get(family, ())) or "none"
         raise NotConvertible(f"the towers for it are {may}")
     if target == family:
         return [same_tower(encoder.backbone, encoder.contract)]

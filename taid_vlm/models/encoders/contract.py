@@ -35,7 +35,7 @@ class EncoderContract:
         layout: how the source gives its features: NLC (tokens), NCHW or NHWC (a map); what comes out of the encoder
             is tokens.
         family: exact name of the architecture, for exports: transformers' model_type of the tower, or timm_vit,
-            timm_cnn, timm_other, open_clip_vit, open_clip_timm, open_clip_other.
+            timm_cnn, timm_other, open_clip_vit, open_clip_timm, open_clip_other; of a plug-in any other name.
         feature: what is read: "normed", or a block counted from the end (-1 is the last), without the final norm.
         source_prefix_tokens: class and register tokens that the source itself puts before the grid, kept or dropped.
     """

@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Protocol, get_args, get_type_hints
+from typing import Any, Protocol, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.plug_ins import PROJECTORS as GROUP
+from taid_vlm.common.plug_ins import PlugIn
 from taid_vlm.common.registry import Registry
 from taid_vlm.models.specs import ProjectorSpec
 from taid_vlm.models.vision_encoder import EncoderContract
@@ -39,9 +41,24 @@ class Projector(Protocol):
         ...
 
 
-PROJECTORS: Registry[type[nn.Module]] = Registry("projector")
-
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
+OFFERS = ("forward", "tokens_out", "start", "native_classes")
+
+
+def _adopted(plug_in: PlugIn, found: Any) -> type[nn.Module]:
+    """A class that a package brings, checked as far as that goes before it is built."""
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"{plug_in.what} is {found!r}, expected a class below torch.nn.Module")
+    if lacking := [name for name in OFFERS if not hasattr(found, name)]:
+        raise UserError(f"{plug_in.what} lacks {', '.join(lacking)}: taid_vlm.plug_ins.Projector says what they are")
+    kinds = get_type_hints(found.__init__)
+    for option in _options_of(found):
+        if not any(kind in _KINDS for kind in (get_args(kinds.get(option)) or (kinds.get(option),))):
+            raise UserError(f"option {option} of {plug_in.what} needs an annotation: bool, int or float")
+    return found
+
+
+PROJECTORS: Registry[type[nn.Module]] = Registry("projector", GROUP, _adopted)
 
 
 def build_projector(
@@ -84,7 +101,11 @@ def projector_options(name: str) -> dict[str, Option | None]:
     Raises:
         UserError: unknown name.
     """
-    parameters = inspect.signature(PROJECTORS.get(name).__init__).parameters.values()
+    return _options_of(PROJECTORS.get(name))
+
+
+def _options_of(kind: type[nn.Module]) -> dict[str, Option | None]:
+    parameters = inspect.signature(kind.__init__).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 

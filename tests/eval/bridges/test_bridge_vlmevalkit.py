@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from taid_vlm.cli import app
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval import evaluate
 from taid_vlm_eval.bridges.vlmevalkit import FAILED, NOTHING, as_tsv, write_predictions
+from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import FakeModel, small_task, write_rows, write_task
 from tests.tiny.benchmark_files import write_benchmark
 

@@ -30,7 +30,7 @@ def test_old_callers_get_the_same_estimate() -> None:
 def test_a_mean_has_the_interval_of_the_plain_bootstrap(rows: list[tuple[float, str]]) -> None:
     values, clusters = [one[0] for one in rows], [one[1] for one in rows]
     columns = np.array([[value, 1.0] for value in values])
-    found = estimate_figures({"mean": mean_figure(0, 1)}, columns, clusters, seed=3)["mean"]
+    found = estimate_figures({"mean": mean_figure(0, 1)}, columns.T, clusters, seed=3)["mean"]
     low, high = bootstrap_interval(values, clusters, seed=3)
     assert found.value == pytest.approx(sum(values) / len(values))
     if high - low > 1e-6:
@@ -40,8 +40,8 @@ def test_a_mean_has_the_interval_of_the_plain_bootstrap(rows: list[tuple[float, 
 
 def test_unequal_lengths_and_nothing_are_refused() -> None:
     for columns, clusters in ((np.zeros((0, 2)), []), (np.zeros((2, 2)), ["a"])):
-        with pytest.raises(ValueError, match="as many clusters as items"):
-            estimate_figures({"mean": mean_figure(0, 1)}, columns, clusters)
+        with pytest.raises(ValueError, match="at least one item|as many clusters as items"):
+            estimate_figures({"mean": mean_figure(0, 1)}, columns.T, clusters)
 
 
 def test_groups_are_right_only_together() -> None:
@@ -250,6 +250,6 @@ def test_a_hundred_thousand_items_are_quick() -> None:
     import time
 
     scored = random_items(100_000, seed=0)
-    start = time.perf_counter()
+    start = time.process_time()
     METRICS.get("pope")(scored, 0)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30

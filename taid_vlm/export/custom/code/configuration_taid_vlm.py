@@ -17,10 +17,10 @@ class TaidVlmVisionConfig(PreTrainedConfig):
     """How the encoder is built, and what is read from it.
 
     Attributes:
-        library: transformers, timm or open_clip.
+        library: transformers, timm, open_clip, or one that an installed package brings.
         tower_config: of the tower, if it is transformers'.
         source: what builds it otherwise. timm: ``architecture`` and ``model_args`` of ``timm.create_model``; open_clip:
-            ``embed_dim``, ``vision_cfg`` and ``quick_gelu`` of a model config.
+            ``embed_dim``, ``vision_cfg`` and ``quick_gelu`` of a model config; a package's: the recipe's ``vision_encoder``.
         feature: "normed" (the final output), or -1, -2, ... (the output of the last block, of the one before it, ...).
         prefix_tokens: class and register tokens that the encoder puts before the grid. dropped_tokens: how many of them are left
             out.

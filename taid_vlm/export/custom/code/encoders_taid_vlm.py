@@ -1,6 +1,8 @@
-"""Vision encoders of transformers, timm and open_clip: how one is built from its config, and how features are read from it."""
+"""Vision encoders of transformers, timm, open_clip and plug-ins: how one is built from its config, and how features are read from it."""
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,13 +22,15 @@ def build_backbone(config: TaidVlmVisionConfig) -> nn.Module:
         return AutoModel.from_config(config.tower_config)
     # timm computes tensors that are in no checkpoint while it builds: on the meta device they would be lost.
     with torch.device("cpu"):
-        return BUILDERS[config.library](config)
+        return BUILDERS.get(config.library, _build_plug_in)(config)
 
 
 def read_features(backbone: nn.Module, pixel_values: Tensor, config: TaidVlmVisionConfig) -> Tensor:
     """Pixels ``[tiles, 3, size, size]`` to features ``[tiles, prefix + cells, width]``, or the map that the encoder gives."""
     if config.library == "transformers":
         return _read_tower(backbone, pixel_values, config)
+    if config.library not in BUILDERS:
+        return backbone.read_features(backbone, pixel_values)  # type: ignore[operator]
     if config.library == "timm" or config.source["vision_cfg"].get("timm_model_name"):
         return _read_timm(backbone, pixel_values, config)
     return _read_open_clip(backbone, pixel_values, config)
@@ -63,6 +67,17 @@ def _build_open_clip(config: TaidVlmVisionConfig) -> nn.Module:
         return visual
     visual.set_input_size(config.image_size)
     return visual.trunk
+
+
+def _build_plug_in(config: TaidVlmVisionConfig) -> nn.Module:
+    found = list(entry_points(group="taid_vlm.vision_encoders", name=config.library))
+    if not found:
+        raise ImportError(
+            f"the vision encoder library {config.library!r} of this checkpoint is of a package that its card names: pip install it"
+        )
+    source = found[0].load()(SimpleNamespace(**config.source), "random")
+    source.backbone.read_features = source.read
+    return source.backbone
 
 
 BUILDERS: dict[str, Callable[[TaidVlmVisionConfig], nn.Module]] = {

@@ -76,7 +76,12 @@ class TaidVlmModel(TaidVlmPreTrainedModel):
         rows, columns = vision.grid
         self.vision_encoder = TaidVlmVisionEncoder(vision)
         self.projector = build_projector(
-            config.projector, vision.hidden_size, text.hidden_size, (rows, columns), config.projector_options
+            config.projector,
+            vision.hidden_size,
+            text.hidden_size,
+            (rows, columns),
+            config.projector_options,
+            vision.prefix_tokens - vision.dropped_tokens,
         )
         self.language_model = AutoModel.from_config(text)
         self.post_init()

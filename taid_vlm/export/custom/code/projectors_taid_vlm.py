@@ -1,5 +1,7 @@
 """From encoder features ``[tiles, tokens, dim]`` to the language model's embedding space ``[tiles, tokens out, hidden]``."""
 
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any
 
 import torch
@@ -9,11 +11,34 @@ from torch.nn import functional as F
 Grid = tuple[int, int]
 
 
-def build_projector(name: str, dim: int, hidden: int, grid: Grid, options: dict[str, Any]) -> nn.Module:
-    """The projector of that name; ``options`` are all that it has."""
-    if name not in PROJECTORS:
-        raise ValueError(f"unknown projector {name!r}: this code has {', '.join(PROJECTORS)}")
-    return PROJECTORS[name](dim, hidden, grid, **options)
+@dataclass(frozen=True)
+class Contract:
+    """What a projector of another package is told of the encoder: width, rows and columns of tokens, tokens kept before the grid."""
+
+    feature_dim: int
+    grid: Grid
+    prefix_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """Of a tile."""
+        return self.prefix_tokens + self.grid[0] * self.grid[1]
+
+
+def build_projector(
+    name: str, dim: int, hidden: int, grid: Grid, options: dict[str, Any], prefix_tokens: int = 0
+) -> nn.Module:
+    """The projector of that name; ``options`` are all that it has. One that is not in this code comes from an installed package.
+
+    Raises:
+        ImportError: no installed package brings it.
+    """
+    if name in PROJECTORS:
+        return PROJECTORS[name](dim, hidden, grid, **options)
+    found = list(entry_points(group="taid_vlm.projectors", name=name))
+    if not found:
+        raise ImportError(f"the projector {name!r} of this checkpoint is of a package that its card names: pip install it")
+    return found[0].load()(Contract(dim, grid, prefix_tokens), hidden, **options)
 
 
 def space_to_depth(features: Tensor, grid: Grid, factor: int) -> Tensor:
