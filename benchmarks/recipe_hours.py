@@ -1,59 +1,38 @@
-"""The table of recipes/README.md: what each shipped experiment names, and its hours by ``taid-vlm plan``.
+"""The table of recipes/README.md: what each shipped experiment names, the GPUs that hold it and its hours by ``taid-vlm plan``.
 
     python benchmarks/recipe_hours.py                              print the table
-    python benchmarks/recipe_hours.py --hours --page recipes/README.md     put it between the markers of the page
+    python benchmarks/recipe_hours.py --hours --page recipes/README.md     plan, and put it between the markers of the page
 
-Nothing is measured, and no weights are needed: models are configs alone, with the sizes of the released ones (quoted from memory), and a
-tokenizer of bytes that has as many tokens. Texts and conversations are as long as ``data.max_length``, the longest that a recipe takes, and a
-quarter of a conversation is answers. Vision-language runs and answers that the student writes are not planned here: their hours are "-".
+Nothing is measured, and no weights are needed. What is planned is the shipped recipe with stand-ins (recipe_models.py) for its models, and for
+its data records of one length each, :data:`LETTERS` and :data:`PICTURES`. Recipes that differ in no more than the loss, the tasks or the
+description are planned once, for a plan's memory and arithmetic depend on a loss only by whether it needs a teacher. What a student
+writes in training is not planned: such a recipe has "-" for its hours.
 """
 
 import argparse
+import json
 import re
+import sys
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scaling_models import QWEN2_1_5B, QWEN2_72B, language_model_folder, text_records
+from PIL import Image
+from recipe_models import encoder_folder, language_model_folder, teacher_folder
 
 from taid_vlm.common.files import write_atomic
-from taid_vlm.planning import Cluster, make_plan
+from taid_vlm.planning import Cluster, Plan, make_plan
+from taid_vlm.planning.cards import card_named, fits
 from taid_vlm.recipe import Recipe, list_recipes, load_recipe
 
-GPUS, CARD = 8, "H100 80 GB"
+CARD, MOST = "H100 80 GB", 8
+STRATEGIES = ("ddp", "zero2", "fsdp2")  # the first that fits is taken
 FOLDERS = ("paper/", "modern/")
-
-
-def _shape(hidden: int, inner: int, layers: int, heads: int, keys: int, vocabulary: int, **more: Any) -> dict[str, Any]:
-    return {
-        "hidden_size": hidden,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": keys,
-        "vocab_size": vocabulary,
-        **more,
-    }
-
-
-# Hub id: architecture, sizes, tokens of the tokenizer.
-MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "TinyLlama/TinyLlama_v1.1": ("llama", _shape(2048, 5632, 22, 32, 4, 32000), 32000),
-    "microsoft/Phi-3-mini-4k-instruct": ("phi3", _shape(3072, 8192, 32, 32, 32, 32064), 32000),
-    "microsoft/Phi-3-medium-4k-instruct": ("phi3", _shape(5120, 17920, 40, 40, 10, 32064), 32000),
-    "meta-llama/Llama-2-7b-chat-hf": ("llama", _shape(4096, 11008, 32, 32, 32, 32000), 32000),
-    "stabilityai/stablelm-zephyr-3b": ("stablelm", _shape(2560, 6912, 32, 32, 32, 50304), 50277),
-    "EleutherAI/pythia-70m": ("gpt_neox", _shape(512, 2048, 6, 8, 8, 50304), 50277),
-    "EleutherAI/pythia-410m": ("gpt_neox", _shape(1024, 4096, 24, 16, 16, 50304), 50277),
-    "EleutherAI/pythia-1b": ("gpt_neox", _shape(2048, 8192, 16, 8, 8, 50304), 50277),
-    "EleutherAI/pythia-2.8b": ("gpt_neox", _shape(2560, 10240, 32, 32, 32, 50304), 50277),
-    "EleutherAI/pythia-6.9b": ("gpt_neox", _shape(4096, 16384, 32, 32, 32, 50432), 50277),
-    "Qwen/Qwen2-1.5B-Instruct": ("qwen2", QWEN2_1_5B, 151646),
-    "Qwen/Qwen2-72B-Instruct": ("qwen2", QWEN2_72B, 151646),
-    "Qwen/Qwen3-0.6B": ("qwen3", _shape(1024, 3072, 28, 16, 8, 151936, head_dim=128, tie_word_embeddings=True), 151669),
-    "Qwen/Qwen3-8B": ("qwen3", _shape(4096, 12288, 36, 32, 8, 151936, head_dim=128), 151669),
-}
+LETTERS = (64, 128)  # of a question about pictures and of its answer, a token each
+SIZE = (1024, 768)  # of a picture
+PICTURES = {"cauldron": 1, "mantis": 2}  # of a record, by the kind of data
 METHODS = {
     "sft": "SFT",
     "kl": "forward KL",
@@ -78,7 +57,7 @@ EXPORTS = {
 def main() -> None:
     """Print the table, or fill the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hours", action="store_true", help="plan the hours too: some minutes a model pair")
+    parser.add_argument("--hours", action="store_true", help="plan GPUs and hours too: some minutes for all")
     parser.add_argument("--page", type=Path, help="page whose marked table is replaced")
     arguments = parser.parse_args()
     page, block = arguments.page, table(arguments.hours)
@@ -97,15 +76,8 @@ def table(planned: bool) -> str:
     for name in list_recipes():
         if name.startswith(FOLDERS):
             recipe = load_recipe(name)
-            cells = [
-                f"`{name}`",
-                teacher(recipe),
-                student(recipe),
-                data(recipe),
-                loss(recipe),
-                str(GPUS),
-                hours(recipe) if planned else "-",
-            ]
+            cells = [f"`{name}`", teacher(recipe), student(recipe), data(recipe), loss(recipe)]
+            cells += gpus_and_hours(recipe) if planned else ("-", "-")
             lines.append("| " + " | ".join([*cells, EXPORTS[export(recipe)]]) + " |")
     return "\n".join(lines)
 
@@ -150,55 +122,92 @@ def export(recipe: Recipe) -> str:
     return kinds[recipe.student.projector.name if recipe.student.projector is not None else None]
 
 
-def hours(recipe: Recipe) -> str:
-    """Of the whole run on :data:`GPUS` cards, or "-" for what is not planned."""
-    if recipe.student.vision_encoder is not None or recipe.on_policy.sampler != "none":
-        return "-"
-    names = [recipe.student.language_model.source]
-    if recipe.teacher is not None and recipe.teacher.language_model is not None:
-        names.append(recipe.teacher.language_model.source)
-    training = recipe.training
-    kind = recipe.data.train[0].kind
-    placement = recipe.teacher.placement if recipe.teacher is not None else ""
-    about = (training.steps, training.batch_size, training.micro_batch_size, training.gradient_checkpointing)
-    return _hours(tuple(names), recipe.loss.name, kind, recipe.data.max_length, placement, about)
+def gpus_and_hours(recipe: Recipe) -> tuple[str, str]:
+    """Fewest GPUs that hold the run, and the hours of the run on :data:`MOST` of them, or "-" where answers are written in it."""
+    gpus, hours = _planned(json.dumps(plain(recipe), sort_keys=True))
+    return gpus, "-" if recipe.on_policy.sampler != "none" else hours
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """What a plan depends on."""
+    content = recipe.model_dump(mode="json", exclude={"description", "evaluation", "on_policy"})
+    content["loss"] = {"name": "kl" if recipe.teacher is not None else "sft"}
+    content["data"]["validation"] = []
+    for key in ("validate_every", "checkpoint_every", "keep_best"):
+        del content["training"][key]
+    return content
 
 
 @cache
-def _hours(names: tuple[str, ...], loss: str, kind: str, length: int, placement: str, about: tuple[Any, ...]) -> str:
+def _planned(text: str) -> tuple[str, str]:
+    began, asked = time.process_time(), Recipe.model_validate_json(text)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        sources = [{"source": str(_folder(folder / str(index), name))} for index, name in enumerate(names)]
-        texts = text_records(folder / "texts", 16, length - 1)
-        steps, batch, micro, checkpointing = about
-        path = str(texts / "train.jsonl") if kind == "text" else str(folder / "not-there")
-        content: dict[str, Any] = {
-            "student": {"language_model": sources[0], "chat_template": "chatml"},
-            "data": {"train": [{"kind": kind, "path": path}], "max_length": length},
-            "loss": {"name": loss},
-            "training": {
-                "steps": steps,
-                "batch_size": batch,
-                "micro_batch_size": micro,
-                "lr": 1e-4,
-                "precision": "bf16",
-                "gradient_checkpointing": checkpointing,
-            },
-        }
-        if len(sources) > 1:
-            content["teacher"] = {
-                "language_model": sources[1],
-                "chat_template": "chatml",
-                "dtype": "bfloat16",
-                "placement": placement,
-            }
-        made = make_plan(Recipe.model_validate(content), gpus=GPUS, process=0, cluster=Cluster(card=CARD))
-        return f"{made.scale.chosen.pace.hours:.1f}"
+        recipe = stood_in(json.loads(text), Path(temporary))
+        sharded = recipe.teacher is not None and recipe.teacher.placement == "sharded"
+        counts = [count for count in (1, 2, 4, MOST) if not (sharded and count == 1)]
+        found = ("-", "-")
+        for strategy in STRATEGIES:
+            on_all = _plan(recipe, MOST, strategy)
+            if not _fits(on_all):
+                continue
+            fewest = next((n for n in counts[:-1] if _fits(_plan(recipe, n, strategy))), MOST)
+            found = (
+                str(fewest) if strategy == "ddp" else f"{fewest}, {strategy}",
+                f"{on_all.scale.chosen.pace.hours:.1f}",
+            )
+            break
+    told = f"{student(asked)} of {teacher(asked)}: {found[0]} GPUs, {found[1]} hours"
+    print(f"{told}; planned in {time.process_time() - began:.0f} s of the processor", file=sys.stderr, flush=True)
+    return found
 
 
-def _folder(folder: Path, name: str) -> Path:
-    family, shape, tokens = MODELS[name]
-    return language_model_folder(folder, family, shape, tokens)
+def _plan(recipe: Recipe, gpus: int, strategy: str) -> Plan:
+    return make_plan(recipe, gpus=gpus, process=0, cluster=Cluster(card=CARD, strategy=strategy))
+
+
+def _fits(plan: Plan) -> bool:
+    return fits(plan.scale.chosen.peak, card_named(CARD).gib)
+
+
+def stood_in(content: dict[str, Any], folder: Path) -> Recipe:
+    """The recipe over folders without weights."""
+    model, encoder = content["student"]["language_model"], content["student"]["vision_encoder"]
+    model["source"] = str(language_model_folder(folder / "student", model["source"]))
+    if encoder is not None:
+        encoder["name"] = str(encoder_folder(folder / "encoder", encoder["name"]))
+        content["student"]["projector"]["weights"] = "random"
+    if content["teacher"] is not None:
+        _teacher(content["teacher"], folder / "teacher")
+    kind = content["data"]["train"][0]["kind"]
+    content["data"]["train"] = [_records(folder / "data", kind, content["data"]["max_length"])]
+    return Recipe.model_validate(content)
+
+
+def _teacher(asked: dict[str, Any], folder: Path) -> None:
+    if asked["checkpoint"] is None:
+        asked["language_model"]["source"] = str(language_model_folder(folder, asked["language_model"]["source"]))
+        return
+    if "InternVL2-" in asked["checkpoint"]:  # its own template says so
+        asked["chat_template"] = "internlm2"
+    asked["checkpoint"] = str(teacher_folder(folder, asked["checkpoint"]))
+
+
+def _records(folder: Path, kind: str, longest: int) -> dict[str, Any]:
+    """A source of one record; conversations are left to the plan, which takes them as long as a recipe allows, a quarter answers."""
+    folder.mkdir()
+    if kind == "ultrachat":
+        return {"kind": kind, "path": str(folder / "not-there")}
+    file = folder / "train.jsonl"
+    if kind == "text":
+        file.write_text(json.dumps({"id": "0", "text": "a" * (longest - 1)}) + "\n")  # and the token that ends it
+        return {"kind": kind, "path": str(file)}
+    Image.new("RGB", SIZE).save(folder / "picture.png")
+    asked: list[dict[str, Any]] = [{"type": "image"}] * PICTURES[kind]
+    asked.append({"type": "text", "text": "a" * LETTERS[0]})
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": "a" * LETTERS[1]}]
+    record = {"id": "0", "messages": messages, "images": ["picture.png"] * PICTURES[kind]}
+    file.write_text(json.dumps(record) + "\n")
+    return {"kind": "jsonl", "path": str(folder)}
 
 
 def _short(name: str) -> str:

@@ -1,7 +1,7 @@
 """Build the site strictly: ``python tools/build_docs.py``, or ``make docs``, which first installs the generator.
 
-The pages of a checkout link across folders (``../eval/README.md``). They are therefore copied to ``build/pages`` at the places
-that they have here, so that every link which works in the checkout works on the site.
+The pages of a checkout link across folders (``../eval/README.md``). They are therefore copied to ``build/docs/pages`` at the
+places that they have here, so that every link which works in the checkout works on the site.
 """
 
 import re
@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = ROOT / "build" / "pages"
+BUILD = ROOT / "build" / "docs"
+CONFIG = "mkdocs.yml"
 # Beside docs/. What a page links to and is no page (LICENSE, a folder of code) is written as code, not as a link.
 ALSO = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md", "eval/README.md", "benchmarks/README.md")
 SHOWN = {".md", ".html", ".png", ".svg"}
@@ -19,8 +20,8 @@ NEEDS = {
     "gpu": "NVIDIA GPUs",
     "hub": "the model hub",
     "index": "the package index",
-    "hours": "hours on a laptop",
-    "server": "a server that is running",
+    "time": "time, minutes to hours",
+    "server": "a server",
     "vllm": "vLLM",
     "llama.cpp": "llama.cpp",
     "harness": "another harness, installed apart",
@@ -44,11 +45,13 @@ def shown(text: str) -> str:
     return re.sub(r"^<!-- needs: ([\w. ]+?) -->$", told, text, flags=re.MULTILINE)
 
 
-def stage(pages: Path = PAGES) -> None:
-    """Copy the sources, and nothing that was there before."""
-    shutil.rmtree(pages, ignore_errors=True)
+def stage(build: Path = BUILD) -> None:
+    """Lay pages and configuration out in a folder, and take away what was there before."""
+    shutil.rmtree(build, ignore_errors=True)
+    build.mkdir(parents=True)
+    shutil.copyfile(ROOT / CONFIG, build / CONFIG)
     for source in sources():
-        target = pages / source
+        target = build / "pages" / source
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.suffix == ".md":
             target.write_text(shown((ROOT / source).read_text(encoding="utf-8")), encoding="utf-8")
@@ -63,8 +66,9 @@ def main() -> int:
     if not generator.is_file():
         print("the generator is an optional package: pip install 'taid-vlm[docs]'", file=sys.stderr)
         return 1
-    command = [generator, "build", "--strict", "--clean", "--config-file", ROOT / "mkdocs.yml"]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run(
+        [generator, "build", "--strict", "--config-file", BUILD / CONFIG], cwd=BUILD, check=False
+    ).returncode
 
 
 if __name__ == "__main__":

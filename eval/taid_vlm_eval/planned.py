@@ -6,7 +6,7 @@ from pathlib import Path
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.protocols import DEFAULT, require_choice
-from taid_vlm_eval.protocols.averages import averages
+from taid_vlm_eval.protocols.averages import averages, write_averages
 from taid_vlm_eval.result import Result
 from taid_vlm_eval.results import Results
 from taid_vlm_eval.runner import cannot_run, check_call
@@ -23,7 +23,7 @@ class Planned:
     not_run: dict[str, str]
 
     def results(self, found: Sequence[Result], protocol: str, folder: Path | None) -> Results:
-        """What was found, and what was not.
+        """What was found, and what was not; averages are written beside the results.
 
         Raises:
             UserError: nothing could be run.
@@ -32,7 +32,10 @@ class Planned:
         unscored = [one.task.name for one in self.tasks if one.task.name not in told]
         if not found and not unscored:
             raise UserError("; ".join(self.not_run.values()))
-        return Results(found, self.not_run, unscored, averages(found, protocol), folder)
+        means = averages(found, protocol)
+        if folder is not None:
+            write_averages(means, folder)
+        return Results(found, self.not_run, unscored, means, folder)
 
 
 def plan_call(

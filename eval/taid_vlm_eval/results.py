@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import overload
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm_eval.protocols.averages import Average
 from taid_vlm_eval.result import Result
 
 
@@ -20,7 +21,7 @@ class Results(Sequence[Result]):
     Attributes:
         not_run: why a task has no result, by name: its data is not there, only a judge could score it, ...
         answers_only: tasks whose answers were written and wait for a judge.
-        averages: figures over several tasks that a protocol defines, by name: the value, and the tasks that it is the mean of.
+        averages: figures over several tasks that a protocol defines, by name; see :class:`taid_vlm_eval.protocols.averages.Average`.
         folder: where answers and results lie; None where nothing was kept.
     """
 
@@ -29,11 +30,12 @@ class Results(Sequence[Result]):
         results: Sequence[Result],
         not_run: Mapping[str, str] | None = None,
         answers_only: Sequence[str] = (),
-        averages: Mapping[str, tuple[float, list[str]]] | None = None,
+        averages: Sequence[Average] = (),
         folder: Path | None = None,
     ) -> None:
         self._results = tuple(results)
-        self.not_run, self.answers_only, self.averages = dict(not_run or {}), tuple(answers_only), dict(averages or {})
+        self.not_run, self.answers_only = dict(not_run or {}), tuple(answers_only)
+        self.averages = {one.average: one for one in averages}
         self.folder = folder
 
     @property
@@ -73,12 +75,13 @@ class Results(Sequence[Result]):
         return iter(self._results)
 
     def rows(self) -> list[dict[str, object]]:
-        """What ``taid-vlm eval --json`` prints: a mapping for each task, those that were not run at the end."""
+        """What ``taid-vlm eval --json`` prints: a mapping for each task, then for each average."""
         from taid_vlm_eval.table import UNSCORED
 
-        rows: list[dict[str, object]] = [asdict(result) for result in self._results]
+        rows: list[dict[str, object]] = [result.stated() for result in self._results]
         rows += [{"task": name, "answers_only": UNSCORED} for name in self.answers_only]
-        return rows + [{"task": name, "not_run": reason} for name, reason in self.not_run.items()]
+        rows += [{"task": name, "not_run": reason} for name, reason in self.not_run.items()]
+        return rows + [asdict(one) for one in self.averages.values()]
 
     def to_json(self) -> str:
         """:meth:`rows` as JSON, indented."""

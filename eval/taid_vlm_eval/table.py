@@ -11,6 +11,7 @@ from taid_vlm_eval.result import Result
 from taid_vlm_eval.task import NO_SCORER
 
 if TYPE_CHECKING:
+    from taid_vlm_eval.protocols.averages import Average
     from taid_vlm_eval.results import Results
 
 UNSCORED = "its score needs a judge; name one with --judge"
@@ -57,8 +58,13 @@ def _below(results: "Results") -> list[str]:
     lines += [f"{task}: answers only: {UNSCORED}" for task in results.answers_only]
     lines += [f"{task}: not run: {reason}" for task, reason in results.not_run.items()]
     lines += [f"answers and results: {results.folder}"] if results.folder is not None else []
-    means = results.averages.items()
-    return lines + [f"{name}: {value:.4f}, the mean of {' and '.join(parts)}" for name, (value, parts) in means]
+    return lines + [_average(one) for one in results.averages.values()]
+
+
+def _average(one: "Average") -> str:
+    return (
+        f"{one.average}: {with_interval(one.value, one.low, one.high, one.top)}, the mean of {' and '.join(one.parts)}"
+    )
 
 
 def _scorer(result: Result) -> str:

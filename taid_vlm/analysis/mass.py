@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,7 @@ def mass(
     found = {}
     for one in speakers:
         model = one.open()
-        found[one.name] = measure(
-            model, records, recipe, vocabulary, precision, lambda n, of, who=one.name: progress(who, n, of)
-        )  # type: ignore[misc]
+        found[one.name] = measure(model, records, recipe, vocabulary, precision, partial(progress, one.name))
         del model
         gc.collect()
     return _found(found, vocabulary, "held out" if recipe.data.validation else "of the training data")
@@ -139,10 +138,10 @@ def _found(found: dict[str, Measured], vocabulary: int, which: str) -> Found:
         ends = intervals(one)
         gaps = beside(one, teacher) if teacher is not None and one is not teacher else None
         told = [number(one.means[figure]) + between(ends[figure]) for figure in FIGURES]
-        rows.append([name, str(len(one.ids)), str(int(one.tokens_S.sum())), *told])
+        rows.append([name, str(len(one.ids)), str(int(one.tokens.sum())), *told])
         figures[name] = {
             "samples": len(one.ids),
-            "tokens": int(one.tokens_S.sum()),
+            "tokens": int(one.tokens.sum()),
             **one.means,
             "intervals": ends,
             "beside_the_teacher": gaps,
@@ -181,7 +180,7 @@ def _told(figures: dict[str, Any]) -> Iterator[str]:
 def _charts(found: dict[str, Measured], vocabulary: int) -> Iterator[Chart]:
     ranks = list(range(1, min(RANKS, vocabulary) + 1))
     lines = [
-        Line(name, ranks, [float(p) for p in one.ranked_V[: len(ranks)]], place)
+        Line(name, ranks, [float(p) for p in one.ranked[: len(ranks)]], place)
         for place, (name, one) in enumerate(found.items())
     ]
     yield Chart(
@@ -195,7 +194,7 @@ def _charts(found: dict[str, Measured], vocabulary: int) -> Iterator[Chart]:
     percents = list(range(101))
     places = [min(vocabulary - 1, round(vocabulary * percent / 100)) for percent in percents]
     below = [
-        Line(name, percents, [float(one.ranked_V[at:].sum()) for at in places], place)
+        Line(name, percents, [float(one.ranked[at:].sum()) for at in places], place)
         for place, (name, one) in enumerate(found.items())
     ]
     about = "What is left for the tokens behind this share of the vocabulary; the tail mass is the value at 80."

@@ -34,21 +34,21 @@ class Measured:
     """One model on some samples.
 
     Attributes:
-        ids: of the samples. tokens_S: answer tokens of each.
-        sums_3S: head mass, tail mass and entropy (nats), summed over the tokens of each sample.
-        ranked_V: mean probability of the likeliest token, the second likeliest, and so on.
+        ids: of the samples. tokens: answer tokens of each, [S].
+        sums: head mass, tail mass and entropy (nats), summed over the tokens of each sample, [3, S].
+        ranked: [V*], mean probability of the likeliest token, the second likeliest, and so on.
     """
 
     ids: tuple[str, ...]
-    tokens_S: Array
-    sums_3S: Array
-    ranked_V: Array
+    tokens: Array
+    sums: Array
+    ranked: Array
 
     @property
     def means(self) -> dict[str, float]:
         """Per token."""
-        tokens = float(self.tokens_S.sum())
-        return {name: float(sums_S.sum()) / tokens for name, sums_S in zip(FIGURES, self.sums_3S, strict=True)}
+        tokens = float(self.tokens.sum())
+        return {name: float(sums_S.sum()) / tokens for name, sums_S in zip(FIGURES, self.sums, strict=True)}
 
 
 def usable(records: Sequence[Record], recipe: Recipe, processors: Sequence[RendersChats], most: int) -> list[Record]:
@@ -139,7 +139,7 @@ def beside(one: Measured, other: Measured) -> dict[str, tuple[float, float, floa
 
     Of the tail, which is of many sizes, the ratio.
     """
-    if one.ids != other.ids or not np.array_equal(one.tokens_S, other.tokens_S):
+    if one.ids != other.ids or not np.array_equal(one.tokens, other.tokens):
         return None
     found = {}
     for name, mine_R, theirs_R in zip(FIGURES, _drawn(one), _drawn(other), strict=True):
@@ -153,9 +153,9 @@ def beside(one: Measured, other: Measured) -> dict[str, tuple[float, float, floa
 
 def _drawn(one: Measured, seed: int = 0) -> Array:
     """[3, RESAMPLES] means; the same samples are drawn of every model."""
-    count = len(one.tokens_S)
+    count = len(one.tokens)
     chosen_RS = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
-    drawn_3R: Array = one.sums_3S[:, chosen_RS].sum(axis=2) / one.tokens_S[chosen_RS].sum(axis=1)
+    drawn_3R: Array = one.sums[:, chosen_RS].sum(axis=2) / one.tokens[chosen_RS].sum(axis=1)
     return drawn_3R
 
 

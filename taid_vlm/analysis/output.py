@@ -62,7 +62,8 @@ def picture(found: Found) -> str:
     columns = min(COLUMNS, max(1, len(charts)))
     width = columns * (WIDTH + AIR) + AIR
     rows = [charts[start : start + columns] for start in range(0, len(charts), columns)]
-    parts, y = [], AIR + LINE
+    parts: list[str] = []
+    y = AIR + LINE
     for row in rows:
         for column, chart in enumerate(row):
             parts += _panel(chart, f"chart-{len(parts)}", AIR + column * (WIDTH + AIR), y)

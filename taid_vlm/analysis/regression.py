@@ -78,7 +78,7 @@ def _compared(asked: Asked) -> Compared:
         raise UserError(f"rounds is {asked.rounds}, expected at least 1")
     data = make_data(asked.points, asked.kernel, asked.noise, asked.seed)
     radius = math.sqrt(asked.points * asked.tolerance)
-    norm = float(np.linalg.norm(data.labels_K)) / radius
+    norm = float(np.linalg.norm(data.labels)) / radius
     if norm <= 1:
         raise UserError(
             f"the labels' mean square is {norm**2 * asked.tolerance:.4g}, within the tolerance {asked.tolerance:g}: the first fit is "
@@ -93,7 +93,7 @@ def _told(one: Compared) -> str:
     return (
         f"{asked.points} labels of norm {number(one.norm * one.radius)}; the radius is sqrt({asked.points} x {asked.tolerance:g}) = "
         f"{number(one.radius)}, so that is {number(one.norm)} radii. Eigenvalues of the kernel {asked.kernel}: "
-        f"{one.data.values_K.min():.3g} to {one.data.values_K.max():.3g}."
+        f"{one.data.values.min():.3g} to {one.data.values.max():.3g}."
     )
 
 
@@ -210,17 +210,17 @@ def _charts(one: Compared) -> Iterator[Chart]:
             for who, rounds, colour in (("self-distillation", one.alone, ORANGE), ("TAID", one.taid, BLUE))
         ]
         yield Chart(title, unit, lines, x_title="round")
-    x = [float(place) for place in one.data.x_K]
+    x = [float(place) for place in one.data.x]
     collapse = first_collapse(one.alone)
     last = len(one.alone) - 1 if collapse is None else collapse - 1
     yield Chart(
         "What is learnt",
         "value",
         [
-            Line("labels", x, _listed(one.data.labels_K), GREY, style="dotted"),
-            Line("function behind them", x, _listed(one.data.truth_K), 2, style="dashed"),
-            Line(f"self-distillation, round {last}", x, _listed(one.alone[last].fit_K), ORANGE),
-            Line(f"TAID, round {one.asked.rounds}", x, _listed(one.taid[-1].fit_K), BLUE),
+            Line("labels", x, _listed(one.data.labels), GREY, style="dotted"),
+            Line("function behind them", x, _listed(one.data.truth), 2, style="dashed"),
+            Line(f"self-distillation, round {last}", x, _listed(one.alone[last].fit), ORANGE),
+            Line(f"TAID, round {one.asked.rounds}", x, _listed(one.taid[-1].fit), BLUE),
         ],
         "Self-distillation in the last round before its collapse." if collapse is not None else "",
         x_title="x",
@@ -233,7 +233,7 @@ def _listed(values_K: np.ndarray) -> list[float]:
 
 def _figures(one: Compared, needed: list[dict[str, Any]]) -> dict[str, Any]:
     def plain(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-        return [{key: value for key, value in vars(r).items() if key != "fit_K"} for r in rounds]
+        return [{key: value for key, value in vars(r).items() if key != "fit"} for r in rounds]
 
     limits, least = _limits(one)
     return {

@@ -29,19 +29,19 @@ class Data:
     """Places in (0, 1), the function behind the labels, and the labels, all [K]; the spectrum of the kernel on the places.
 
     Attributes:
-        values_K: eigenvalues d of the Gram matrix. basis_KK: its eigenvectors, one a column.
+        values: eigenvalues d of the Gram matrix, [K]. basis: its eigenvectors, one a column, [K, K].
     """
 
-    x_K: Array
-    truth_K: Array
-    labels_K: Array
-    values_K: Array
-    basis_KK: Array
+    x: Array
+    truth: Array
+    labels: Array
+    values: Array
+    basis: Array
 
     @property
-    def coefficients_K(self) -> Array:
+    def coefficients(self) -> Array:
         """The labels in the basis."""
-        return self.basis_KK.T @ self.labels_K
+        return self.basis.T @ self.labels
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Round:
         freedom: trace of the map from labels to fit, "effective degrees of freedom".
         directions: how many basis functions share that map: (sum s)^2 / sum s^2 of its K factors s; 0 after a collapse.
         collapsed: the target was within the tolerance of zero.
-        fit_K: the fit at the places.
+        fit: at the places, [K].
     """
 
     t: float
@@ -64,7 +64,7 @@ class Round:
     freedom: float
     directions: float
     collapsed: bool
-    fit_K: Array
+    fit: Array
 
 
 def make_data(points: int, kernel: str, noise: float, seed: int) -> Data:
@@ -130,30 +130,30 @@ def distilled(data: Data, radius: float, shares: Sequence[float]) -> list[Round]
         radius: sqrt(K tolerance).
         shares: t of each round after the first; 0 everywhere is self-distillation.
     """
-    given_K = data.coefficients_K
+    given_K = data.coefficients
     kept_K = np.zeros_like(given_K)  # factor between labels and fit in each direction
     found = []
     for t in (1.0, *shares):
         aim_K = (1 - t) * kept_K + t
-        c = multiplier(data.values_K, aim_K * given_K, radius)
-        kept_K = np.zeros_like(given_K) if c is None else data.values_K / (data.values_K + c) * aim_K
+        c = multiplier(data.values, aim_K * given_K, radius)
+        kept_K = np.zeros_like(given_K) if c is None else data.values / (data.values + c) * aim_K
         found.append(_round(data, radius, t, aim_K, kept_K, c is None))
     return found
 
 
 def _round(data: Data, radius: float, t: float, aim_K: Array, kept_K: Array, collapsed: bool) -> Round:
-    given_K = data.coefficients_K
-    fit_K = data.basis_KK @ (kept_K * given_K)
+    given_K = data.coefficients
+    fit_K = data.basis @ (kept_K * given_K)
     squares = float((kept_K**2).sum())
     return Round(
         t=t,
         target=float(np.linalg.norm(aim_K * given_K)) / radius,
         fitted=float(np.linalg.norm(kept_K * given_K)) / radius,
-        error=float(((fit_K - data.truth_K) ** 2).mean()),
+        error=float(((fit_K - data.truth) ** 2).mean()),
         freedom=float(kept_K.sum()),
         directions=float(kept_K.sum()) ** 2 / squares if squares else 0.0,
         collapsed=collapsed,
-        fit_K=fit_K,
+        fit=fit_K,
     )
 
 
@@ -167,7 +167,7 @@ def needed_norm(data: Data, shares: Sequence[float], precision: float = 1e-3) ->
 
     A larger norm only helps: with a smaller radius each c is smaller, so each target and each fit keeps more of every direction.
     """
-    norm = float(np.linalg.norm(data.labels_K))
+    norm = float(np.linalg.norm(data.labels))
     low, high = 1.0, len(shares) + 1.001  # a round takes at most a radius off
     while high - low > precision * low:
         middle = (low + high) / 2

@@ -81,7 +81,8 @@ def sizes_of_study(out: Path, results: Path) -> Sizes:
             f"of the settings with teachers of several sizes ({', '.join(STUDY)}) {told} finished runs in {results} or {out / 'records'}; "
             f"taid-vlm study run --only {','.join(STUDY)} makes them, or give folders of runs"
         )
-    cells, gains = [], []
+    cells: list[Cell] = []
+    gains: list[Gain] = []
     for method, by_setting in found.items():
         for name, runs in by_setting.items():
             values = tuple(_figure(run) for run in runs.values())

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from taid_vlm.analysis.found import Found, Table, between, number
@@ -96,7 +97,7 @@ def _is_number(value: Any) -> bool:
 def _series(run: Run, place: int, values: list[float], steps: list[int], windows: int) -> Series:
     count = max(1, min(windows, len(values) // LEAST))
     ends = [round(n * len(values) / count) for n in range(count + 1)]
-    parts = [(steps[end - 1], wobble(values[start:end])) for start, end in zip(ends, ends[1:], strict=False)]
+    parts = [(steps[end - 1], wobble(values[start:end])) for start, end in pairwise(ends)]
     return Series(run.name, place, values, wobble(values), parts)
 
 
@@ -123,9 +124,9 @@ def _told(runs: Sequence[Run], base: Run, figures: dict[str, dict[str, Any]]) ->
         if run is not base:
             yield f"{run.name} and {base.name} {_order(run, base)}."
     for name in ("loss", "kl_teacher"):
-        for run, one in figures.get(name, {}).items():
+        for who, one in figures.get(name, {}).items():
             if one["over"] is not None:
-                yield f"{name}: {_verdict(run, base.name, one['over'], one['over_interval'])}."
+                yield f"{name}: {_verdict(who, base.name, one['over'], one['over_interval'])}."
 
 
 def _order(run: Run, base: Run) -> str:

@@ -18,7 +18,9 @@ from taid_vlm.commands.quiet import quietly
 from taid_vlm.common.errors import UserError
 
 running_app = typer.Typer()
-Output = Annotated[Path | None, typer.Option(help="folder of the run [runs/NAME, of paper/taid-vlm/kl runs/paper-taid-vlm-kl]")]
+Output = Annotated[
+    Path | None, typer.Option(help="folder of the run [runs/NAME, of paper/taid-vlm/kl runs/paper-taid-vlm-kl]")
+]
 
 
 @running_app.command()

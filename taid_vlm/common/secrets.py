@@ -8,7 +8,9 @@ from urllib.parse import parse_qsl, urlsplit
 # Tokens of the hub, of OpenAI and its like, of W&B (in its key=value form), of GitHub; long enough to be no name.
 TOKEN = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})\b")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
-KEYS = re.compile(r"^(api[-_]?key|key|token|access[-_]?token|auth|password|secret|sig|signature|x-amz-signature)$", re.I)
+KEYS = re.compile(
+    r"^(api[-_]?key|key|token|access[-_]?token|auth|password|secret|sig|signature|x-amz-signature)$", re.I
+)
 
 
 def secret_in(text: str) -> str:

@@ -38,6 +38,8 @@ def show(found: Findings) -> None:
     config = found.accelerate_config or "none; taid-vlm launch needs none, and --config names the shipped ones"
     console.print(Text(f"accelerate config: {config}"), soft_wrap=True)
     console.print(_extras(found.extras))
+    told = "; ".join(f"{one.kind} {one.name} ({one.package} {one.version})" for one in found.plug_ins)
+    console.print(Text(f"plug-ins: {told or 'none (docs/plug-ins.md)'}"), soft_wrap=True)
     lines = to_do(found)
     console.print("[bold]What to do[/bold]" if lines else "[bold]Nothing to do[/bold]")
     for line in lines:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from taid_vlm.doctor.devices import Device, devices
-from taid_vlm.doctor.packages import NAME, Extra, Package, beside, extras, needed
+from taid_vlm.doctor.packages import NAME, Extra, Outside, Package, beside, extras, needed, outside
 from taid_vlm.doctor.surroundings import Folder, Hub, accelerate_config, folders, hub
 
 LITTLE = 5 * 10**9  # bytes of free disk below which a run of a small student may stop
@@ -21,6 +21,7 @@ class Findings:
     Attributes:
         threads: that torch computes with. omp: OMP_NUM_THREADS, as it is set.
         driver: whether NVIDIA's driver is on this machine.
+        plug_ins: parts that other packages bring; none was imported.
     """
 
     python: str
@@ -36,6 +37,7 @@ class Findings:
     folders: tuple[Folder, ...]
     hub: Hub
     accelerate_config: str | None
+    plug_ins: tuple[Outside, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The same in plain values, with the verdicts."""
@@ -65,6 +67,7 @@ def look(offline: bool = False) -> Findings:
         folders=folders(),
         hub=hub(offline),
         accelerate_config=accelerate_config(),
+        plug_ins=outside(),
     )
 
 

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
+from taid_vlm.common.plug_ins import KINDS, all_plug_ins
 from taid_vlm.common.registry import Registry
 
 NAME = "taid-vlm"
@@ -13,6 +14,7 @@ NAME = "taid-vlm"
 GIVES: Registry[str] = Registry("extra")
 for _extra, _gives in {
     "dev": "the tests and linters: make test",
+    "docs": "the site of the documentation: make docs",
     "benchmark": "other libraries' losses, for benchmarks/loss.py to compare with",
     "smolvlm": "exports to SmolVLM: its stock processor needs it",
     "internvl2": "taid-vlm convert internvl2: reading tokenizer.model, and trying the converted tokenizer against it",
@@ -83,6 +85,21 @@ def extras() -> tuple[Extra, ...]:
 def beside() -> tuple[Extra, ...]:
     """Optional packages that no extra names."""
     return tuple(Extra(name, gives, (_package(Requirement(name)),)) for name, gives in BESIDE.items())
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A part that another package brings, and how it is called in a recipe or a task."""
+
+    kind: str
+    name: str
+    package: str
+    version: str
+
+
+def outside() -> tuple[Outside, ...]:
+    """All of them, as metadata tells."""
+    return tuple(Outside(KINDS[one.group], one.name, one.package, one.version) for one in all_plug_ins())
 
 
 def _requirements() -> list[Requirement]:

@@ -14,7 +14,7 @@ def stock_tokenizer(parts: Parts, **named: str) -> Any:
     It pads on the left: answers start where prompts end, and tools that generate in batches pad as the checkpoint says.
     """
     tokenizer = copy.deepcopy(parts.processor.tokenizer)
-    tokenizer.padding_side = "left"
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = "left"  # the second is what is written
     tokenizer.chat_template = stock_template(parts.processor.template, parts.facts.image_token)
     if named:
         tokenizer._set_model_specific_special_tokens(special_tokens=named)

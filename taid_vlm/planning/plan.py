@@ -102,6 +102,11 @@ def _warnings(recipe: Recipe, lengths: LengthPlan, models: Models) -> list[str]:
             "the teacher writes the answers first: neither its memory nor its time for that is planned, and lengths are those of "
             "the data set's own answers"
         )
+    if recipe.on_policy.sampler != "none":
+        found.append(
+            "the student writes answers in training: neither its memory nor its time for that is planned, and lengths are those of the "
+            "data set's own answers"
+        )
     if recipe.teacher is not None and recipe.teacher.cache.enabled and recipe.teacher.cache.fill == "first_epoch":
         found.append(
             "memory and time are those of the first epoch, in which the teacher's cache is filled; later ones take less"

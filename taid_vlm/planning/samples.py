@@ -137,7 +137,8 @@ def largest_step(
     recipe: Recipe, samples: Samples, models: Models, world: int, micro: int
 ) -> tuple[BatchShape, BatchShape | None]:
     """The student's and the teacher's side of the largest micro-batch, of ``micro`` samples, that the first process meets."""
-    steps, pairs, data = min(recipe.training.steps, STEPS), samples.pairs, recipe.data
+    pairs, data = samples.pairs, recipe.data
+    steps = 1 if len(pairs) == 1 else min(recipe.training.steps, STEPS)  # of one sample all batches are alike
     order = StepOrder(
         len(pairs),
         recipe.training.batch_size,

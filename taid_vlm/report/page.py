@@ -75,7 +75,7 @@ def page(runs: Sequence[Run]) -> str:
         for place, (name, some) in enumerate(charts(runs).items())
         if some
     }
-    filters = {"short": short, "long": long, "clipped": _clipped}
+    filters: dict[str, Any] = {"short": short, "long": long, "clipped": _clipped}
     template = page_template(FOLDER, "run_page", filters, styles=(STYLE,))
     return template.render(
         runs=told,

@@ -68,7 +68,7 @@ def test_without_a_recipe_or_a_student_it_says_what_is_missing(tmp_path: Path, l
     with pytest.raises(UserError, match="--recipe NAME"):
         mass([str(language_model)])
     (tmp_path / "recipe.yaml").write_text("base: quickstart/taid\n")
-    with pytest.raises(UserError, match="a recipe|recipe not found|not finished"):
+    with pytest.raises(UserError, match="recipe"):
         mass([str(tmp_path)])
 
 

@@ -58,7 +58,7 @@ def test_a_run_is_replayed_to_the_last_bit(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "loss", [{"alpha_total": 20.0}, {"schedule": "set_point", "set_point": 0.5, "signal": "kl", "alpha_total": 6.0}]
+    "loss", [{"alpha_total": 20.0}, {"schedule": "set_point", "set_point": 0.5, "signal": "kl", "alpha": 0.05}]
 )
 def test_a_trained_run_is_replayed_to_the_last_bit(
     tmp_path: Path, language_model: Path, easy_vqa: Path, saved_teacher: Path, loss: dict[str, Any]

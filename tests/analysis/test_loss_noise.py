@@ -1,6 +1,7 @@
 """Noise from step to step: found again where it was put in, whatever the trend and the scale."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ def test_the_noise_is_found_beside_the_trend(noise: float) -> None:
 
 def test_it_is_the_mean_square_of_neighbours_by_hand() -> None:
     values = [3.0, 2.0, 4.0, 1.0, 1.5, 2.5]
-    gaps = [b - a for a, b in zip(values, values[1:], strict=False)]
-    relative = [2 * (b - a) / (a + b) for a, b in zip(values, values[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(values)]
+    relative = [2 * (b - a) / (a + b) for a, b in pairwise(values)]
     one = wobble(values)
     assert one.deviation == pytest.approx(math.sqrt(sum(g * g for g in gaps) / len(gaps) / 2))
     assert one.variation == pytest.approx(math.sqrt(sum(g * g for g in relative) / len(relative) / 2))

@@ -40,28 +40,28 @@ def solved(gram_KK: Array, target_K: Array, radius: float) -> Array:
 @pytest.mark.parametrize("kernel", ["bridge", "laplace"])
 def test_each_round_is_the_constrained_fit_to_its_target(kernel: str, shares: list[float]) -> None:
     data, radius = make_data(12, kernel, 0.2, seed=3), math.sqrt(12 * 0.02)
-    gram_KK = KERNELS.get(kernel)(data.x_K)
-    fit_K = solved(gram_KK, data.labels_K, radius)
+    gram_KK = KERNELS.get(kernel)(data.x)
+    fit_K = solved(gram_KK, data.labels, radius)
     for n, one in enumerate(distilled(data, radius, shares)):
         if n:
-            fit_K = solved(gram_KK, (1 - shares[n - 1]) * fit_K + shares[n - 1] * data.labels_K, radius)
-        np.testing.assert_allclose(one.fit_K, fit_K, atol=1e-7)
+            fit_K = solved(gram_KK, (1 - shares[n - 1]) * fit_K + shares[n - 1] * data.labels, radius)
+        np.testing.assert_allclose(one.fit, fit_K, atol=1e-7)
 
 
 def test_self_distillation_multiplies_each_coefficient_by_1_over_1_plus_c_over_d() -> None:
     """The closed form of Mobahi et al.; the factors of all rounds are multiplied, and the trace is their sum."""
     data, radius = make_data(20, "bridge", 0.3, seed=1), 0.4
-    factors_K, target_K = np.ones(20), data.coefficients_K
+    factors_K, target_K = np.ones(20), data.coefficients
     for one in distilled(data, radius, [0.0] * 5):
-        c = multiplier(data.values_K, target_K, radius)
+        c = multiplier(data.values, target_K, radius)
         assert c is not None
-        factors_K = factors_K / (1 + c / data.values_K)
-        target_K = factors_K * data.coefficients_K
-        np.testing.assert_allclose(one.fit_K, data.basis_KK @ target_K, atol=1e-9)
+        factors_K = factors_K / (1 + c / data.values)
+        target_K = factors_K * data.coefficients
+        np.testing.assert_allclose(one.fit, data.basis @ target_K, atol=1e-9)
         assert one.freedom == pytest.approx(factors_K.sum())
         assert one.directions == pytest.approx(factors_K.sum() ** 2 / (factors_K**2).sum())
     # Directions of small eigenvalues go first: that is the regularisation.
-    assert np.all(np.diff(factors_K[np.argsort(data.values_K)]) >= 0)
+    assert np.all(np.diff(factors_K[np.argsort(data.values)]) >= 0)
 
 
 def test_taid_keeps_a_share_of_the_teacher_from_each_round() -> None:
@@ -70,41 +70,41 @@ def test_taid_keeps_a_share_of_the_teacher_from_each_round() -> None:
     factors, kept_K = [], np.zeros(15)
     for t in (1.0, *shares):
         aim_K = (1 - t) * kept_K + t
-        c = multiplier(data.values_K, aim_K * data.coefficients_K, radius)
+        c = multiplier(data.values, aim_K * data.coefficients, radius)
         assert c is not None
-        factors.append(1 / (1 + c / data.values_K))
+        factors.append(1 / (1 + c / data.values))
         kept_K = factors[-1] * aim_K
     ts = [1.0, *shares]
     unrolled_K = sum(
         ts[j] * factors[j] * np.prod([(1 - ts[i]) * factors[i] for i in range(j + 1, 5)], axis=0) for j in range(5)
     )
-    fit_K = distilled(data, radius, shares)[-1].fit_K
-    np.testing.assert_allclose(fit_K, data.basis_KK @ (unrolled_K * data.coefficients_K), atol=1e-9)
+    fit_K = distilled(data, radius, shares)[-1].fit
+    np.testing.assert_allclose(fit_K, data.basis @ (unrolled_K * data.coefficients), atol=1e-9)
     # At t = 1 everything before is forgotten.
-    np.testing.assert_allclose(distilled(data, radius, [0.2, 1.0])[-1].fit_K, distilled(data, radius, [])[0].fit_K)
+    np.testing.assert_allclose(distilled(data, radius, [0.2, 1.0])[-1].fit, distilled(data, radius, [])[0].fit)
 
 
 def test_no_function_within_the_tolerance_has_a_smaller_norm() -> None:
     data, radius = make_data(10, "laplace", 0.3, seed=2), 0.6
-    gram_KK = KERNELS.get("laplace")(data.x_K)
-    fit_K = distilled(data, radius, [])[0].fit_K
-    assert float(np.linalg.norm(fit_K - data.labels_K)) == pytest.approx(radius)
+    gram_KK = KERNELS.get("laplace")(data.x)
+    fit_K = distilled(data, radius, [])[0].fit
+    assert float(np.linalg.norm(fit_K - data.labels)) == pytest.approx(radius)
     least, draws = fit_K @ np.linalg.solve(gram_KK, fit_K), np.random.default_rng(0)
     for _ in range(200):
         step_K = draws.standard_normal(10)
-        other_K = data.labels_K + radius * draws.random() * step_K / np.linalg.norm(step_K)
+        other_K = data.labels + radius * draws.random() * step_K / np.linalg.norm(step_K)
         assert other_K @ np.linalg.solve(gram_KK, other_K) >= least
         near_K = fit_K + 0.01 * step_K
-        if float(np.linalg.norm(near_K - data.labels_K)) <= radius:
+        if float(np.linalg.norm(near_K - data.labels)) <= radius:
             assert near_K @ np.linalg.solve(gram_KK, near_K) >= least
 
 
 def test_the_bridge_has_the_spectrum_of_second_differences() -> None:
     data, k = make_data(30, "bridge", 0.1, seed=0), np.arange(1, 31)
     expected_K = 1 / (4 * 31 * np.sin(k * np.pi / 62) ** 2)
-    np.testing.assert_allclose(data.values_K[::-1], expected_K, rtol=1e-9)
-    sines_K = np.sin(np.pi * data.x_K) / np.linalg.norm(np.sin(np.pi * data.x_K))
-    np.testing.assert_allclose(abs(data.basis_KK[:, -1]), sines_K, atol=1e-9)
+    np.testing.assert_allclose(data.values[::-1], expected_K, rtol=1e-9)
+    sines_K = np.sin(np.pi * data.x) / np.linalg.norm(np.sin(np.pi * data.x))
+    np.testing.assert_allclose(abs(data.basis[:, -1]), sines_K, atol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -113,7 +113,7 @@ def test_bounds_hold(kernel: str, seed: int) -> None:
     draws = np.random.default_rng(seed)
     data = make_data(int(draws.integers(3, 40)), kernel, float(draws.random()), seed)
     norm = 1.05 + 5 * float(draws.random())
-    radius = float(np.linalg.norm(data.labels_K)) / norm
+    radius = float(np.linalg.norm(data.labels)) / norm
     rounds = math.ceil(norm**2) + 1
     alone = distilled(data, radius, [0.0] * rounds)
     earliest, latest = collapse_of_self_distillation(norm)
@@ -155,7 +155,7 @@ def test_where_all_eigenvalues_are_equal_each_round_takes_just_a_radius(norm: fl
 
 def test_the_needed_norm_is_the_border_of_collapse() -> None:
     data, shares = make_data(20, "bridge", 0.3, seed=0), [n / 8 for n in range(1, 9)]
-    norm = float(np.linalg.norm(data.labels_K))
+    norm = float(np.linalg.norm(data.labels))
     needed = needed_norm(data, shares)
     assert first_collapse(distilled(data, norm / needed, shares)) is None
     assert first_collapse(distilled(data, norm / (0.99 * needed), shares)) is not None

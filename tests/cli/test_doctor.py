@@ -11,8 +11,9 @@ import torch
 from taid_vlm.doctor import Findings, look
 from taid_vlm.doctor.command import show
 from taid_vlm.doctor.findings import to_do
-from taid_vlm.doctor.packages import GIVES, Package, extras, needed
+from taid_vlm.doctor.packages import GIVES, Package, extras, needed, outside
 from taid_vlm.doctor.surroundings import Hub, _size
+from tests.plug_ins.page import write_distribution
 
 PYPROJECT = (Path(__file__).parents[2] / "pyproject.toml").read_text()
 
@@ -56,6 +57,17 @@ def test_what_to_do_follows_from_what_is_found(found: Findings) -> None:
     ]:
         assert not any(words in line for line in to_do(replace(calm, driver=False))), words
         assert any(words in line for line in to_do(replace(calm, **change))), words  # type: ignore[arg-type]
+
+
+def test_plug_ins_are_told_and_not_imported(
+    found: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_distribution(tmp_path, "gates", {"taid_vlm.projectors": {"gate": "no_such_module:Gate"}})
+    monkeypatch.syspath_prepend(tmp_path)
+    (one,) = [one for one in outside() if one.package == "gates"]
+    assert (one.kind, one.name, one.version) == ("projector", "gate", "1.0")
+    show(replace(found, plug_ins=(one,)))
+    assert "plug-ins: projector gate (gates 1.0)" in capsys.readouterr().out
 
 
 def test_sizes_count_files_and_follow_no_links(tmp_path: Path) -> None:

@@ -4,20 +4,21 @@ import pytest
 
 from taid_vlm.common.errors import UserError
 from tests.docs.commands import OURS, SHELLS, check, commands_of
-from tests.docs.pages import Block, blocks, blocks_of, pages
+from tests.docs.pages import Block, blocks, blocks_of, pages, text_of
 from tests.docs.room import runs_in_the_room
 from tools.build_docs import NEEDS
 
 # Made by a program, which writes its pages anew: no mark would stay. Its commands take days.
-GENERATED = {"docs/results/study.md"}
+GENERATED = {"docs/results/study.md", "docs/results/scaling.md"}
 
 
 @pytest.mark.parametrize("page", pages())
 def test_commands_stand_in_blocks_of_shell(page: str) -> None:
-    for block in blocks_of(page):
-        if block.language in ("", "text"):
-            found = [line for line in block.text.splitlines() if OURS.match(line)]
-            assert not found, f"{block}: {found[0]}: a block with commands begins with ```sh"
+    inside = [line for block in blocks_of(page) if block.language in ("", "text") for line in block.text.splitlines()]
+    indented = [line.strip() for line in text_of(page).splitlines() if line.startswith("    ")]
+    elsewhere = {line.strip() for block in blocks_of(page) for line in block.text.splitlines()}
+    found = [line for line in [*inside, *(set(indented) - elsewhere)] if OURS.match(line)]
+    assert not found or page in GENERATED, f"{page}: {found[0]}: a block with commands begins with ```sh"
 
 
 @pytest.mark.parametrize("block", blocks(*SHELLS), ids=str)

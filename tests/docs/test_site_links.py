@@ -1,7 +1,5 @@
 """Links, anchors and navigation of the documentation, without the generator; and, where it is installed, a strict build."""
 
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +8,7 @@ import pytest
 import yaml
 
 from tests.docs.pages import ROOT, anchors_of, links_of, pages
-from tools.build_docs import NEEDS, shown, sources
+from tools.build_docs import NEEDS, shown, sources, stage
 
 CONFIG = ROOT / "mkdocs.yml"
 ELSEWHERE = ("http://", "https://", "mailto:")
@@ -81,18 +79,14 @@ def test_what_a_command_needs_is_told_on_the_site() -> None:
 @pytest.mark.skipif(not GENERATOR.is_file(), reason="the generator is not installed (extra docs)")
 @pytest.mark.parametrize("broken", ["", "[x](nowhere.md)", "[x](losses.md#nowhere)"])
 def test_the_generator_builds_strictly(tmp_path: Path, broken: str) -> None:
-    for source in sources():
-        target = tmp_path / "pages" / source
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / source, target)
-    config = re.sub(r"^(docs_dir|site_dir): build/", r"\1: ", CONFIG.read_text(), flags=re.MULTILINE)
-    (tmp_path / "mkdocs.yml").write_text(config)
-    with (tmp_path / "pages" / "docs" / "architecture.md").open("a") as page:
+    stage(tmp_path / "build")
+    build = tmp_path / "build"
+    with (build / "pages" / "docs" / "architecture.md").open("a") as page:
         page.write(f"\n{broken}\n")
-    command = [GENERATOR, "build", "--strict", "--config-file", tmp_path / "mkdocs.yml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = [GENERATOR, "build", "--strict", "--config-file", build / "mkdocs.yml"]
+    done = subprocess.run(command, cwd=build, capture_output=True, text=True)
     assert (done.returncode != 0) == bool(broken), done.stdout + done.stderr
     if not broken:
-        built = tmp_path / "site" / "docs"
+        built = build / "site" / "docs"
         assert 'src="pictures/taid.html"' in (built / "how-taid-works.html").read_text()
         assert (built / "pictures" / "taid.html").is_file()

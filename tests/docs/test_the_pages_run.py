@@ -3,7 +3,6 @@
 import contextlib
 import io
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,15 +14,6 @@ from tests.docs.room import ELSEWHERE, PAGES, Room, blocks_to_do, furnished, run
 
 pytestmark = pytest.mark.slow
 SHELL_ITSELF = ("source ", "make ")  # the environment is there, and test_page_commands.py knows the targets
-
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory, language_model: Path) -> Iterator[Room]:
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        furnished(tmp_path_factory.mktemp("room"), language_model, patch) as made,
-    ):
-        yield made
 
 
 def do(block: Block, room: Room, typed: set[str]) -> str:
@@ -42,15 +32,16 @@ def do(block: Block, room: Room, typed: set[str]) -> str:
     return printed.getvalue()
 
 
-def test_every_page_can_be_followed(room: Room) -> None:
-    done, typed = [], set[str]()
-    for block in blocks_to_do():
-        try:
-            do(block, room, typed)
-        except BaseException as error:
-            raise AssertionError(f"{block} cannot be followed: {block.text}") from error
-        done.append(block.page)
-    assert set(done) <= set(PAGES)
+def test_every_page_can_be_followed(tmp_path: Path, language_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, typed = set(), set[str]()
+    with furnished(tmp_path / "room", language_model, monkeypatch) as room:
+        for block in blocks_to_do():
+            try:
+                do(block, room, typed)
+            except BaseException as error:
+                raise AssertionError(f"{block} cannot be followed: {block.text}") from error
+            done.add(block.page)
+    assert done == set(PAGES)
     for made in ("runs/taid/report.html", "preview.html", "compare.html", "runs/mine/evaluation/patterns.result.json"):
         assert (room.folder / made).is_file(), made
 

@@ -1,6 +1,7 @@
 """The answers file: cut at any byte it goes on, and answers of another call are never mixed in."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval.answers import Answer, read_answers
+from taid_vlm_eval.answers import Answer, line_of, read_answers
 from taid_vlm_eval.answers_file import AnswersFile
 from taid_vlm_eval.marks import Places
 
@@ -127,3 +128,63 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path, inside: str) 
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match=r"taken.*choose another"):
         AnswersFile(tmp_path / "taken" / inside, HEADER, IDS)
+
+
+def test_a_batch_that_was_cut_short_by_a_kill_does_not_count_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, writes, write_at = write(tmp_path / "whole.jsonl"), list[bytes](), os.pwrite
+
+    class Killed(BaseException):
+        pass
+
+    def torn(handle: int, part: bytes, place: int) -> int:
+        if len(writes) == dies_at:
+            write_at(handle, part[: len(part) * 2 // 3], place)
+            raise Killed
+        writes.append(part)
+        return write_at(handle, part, place)
+
+    for dies_at in (0, 1):
+        path, writes = tmp_path / f"{dies_at}.jsonl", []
+        with monkeypatch.context() as patch, AnswersFile(path, HEADER, IDS) as file:
+            patch.setattr(os, "pwrite", torn)
+            with pytest.raises(Killed):
+                file.append(ANSWERS)
+        assert read_answers(path)[1] == {}
+        with AnswersFile(path, HEADER, IDS) as file:
+            assert len(file) == 0
+            file.append(ANSWERS)
+        assert path.read_bytes() == raw
+
+
+def test_what_another_process_has_not_finished_writing_is_not_there_yet(tmp_path: Path) -> None:
+    with AnswersFile(path := tmp_path / "x.jsonl", HEADER, IDS) as file:
+        end, line = path.stat().st_size, line_of(ANSWERS[0])
+        with path.open("r+b") as other:
+            other.seek(end + 1)
+            other.write(line[1:])
+            other.flush()
+            file.refresh()
+            assert len(file) == 0
+            other.seek(end)
+            other.write(line[:1])
+            other.flush()
+            file.refresh()
+            assert dict(file) == {"a": ANSWERS[0]}
+
+
+def test_starting_anew_is_cut_short_without_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, other = write(path := tmp_path / "x.jsonl"), {**HEADER, "seed": 1}
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            AnswersFile(path, other, IDS)
+    with AnswersFile(path, other, IDS) as file:
+        assert len(file) == 0
+    assert (tmp_path / "x.jsonl.old").read_bytes() == raw
+    assert not list(tmp_path.glob(".*.new"))

@@ -147,7 +147,7 @@ def test_unknown_options_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--batchsize", "3"]) == 2
     assert "--batch-size" in capsys.readouterr().err
     assert main(["--limit", "many"]) == 2
-    assert "many" in capsys.readouterr().err
+    assert "--limit" in capsys.readouterr().err
     assert main(["--help"]) == 0
     assert "Usage: python -m taid_vlm_eval" in capsys.readouterr().out
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from taid_vlm.cli import app
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval import cli
+from taid_vlm_eval import evaluate as from_python
 from taid_vlm_eval.cli import main
 from taid_vlm_eval.compare import compare
 from taid_vlm_eval.metrics import SCORERS
@@ -152,8 +153,22 @@ def test_mmbench_is_circular_and_its_two_languages_have_a_mean(lmu: Path, tmp_pa
     model = Internvl(by_number(["A", "B", "A", "B"]))
     results = evaluate(model, ["mmbench_v11", "mmbench_v11_cn"], output_dir=tmp_path / "out", protocol=THEN)
     assert [one.value for one in results] == [1.0, 0.5]
-    assert averages(results, THEN) == {"MMBench_V11": (0.75, ["mmbench_v11", "mmbench_v11_cn"])}
-    assert averages(results[:1], THEN) == averages(results, "default") == {}
+    (mean,) = averages(results, THEN)
+    assert (mean.average, mean.value) == ("MMBench_V11", 0.75)
+    assert mean.parts == {"mmbench_v11": 1.0, "mmbench_v11_cn": 0.5}
+    assert mean.low <= mean.value <= mean.high
+    assert averages(results[:1], THEN) == averages(results, "default") == []
+    # As the command and Python tell it: below the table, in the JSON, and in a file beside the results.
+    tasks = ["mmbench_v11", "mmbench_v11_cn"]
+    told = from_python(model, tasks, protocol=THEN, output=tmp_path / "out", quiet=True)
+    assert told.averages["MMBench_V11"] == mean
+    assert (
+        f"MMBench_V11: 0.7500 ({mean.low:.4f} to {mean.high:.4f}), the mean of mmbench_v11 and mmbench_v11_cn"
+        in str(told)
+    )
+    written = json.loads((tmp_path / "out" / "MMBench_V11.average.json").read_text())
+    assert written == json.loads(told.to_json())[-1]
+    assert written["average"] == "MMBench_V11"
 
 
 def test_mmmu_keeps_the_validation_part_and_makes_choices_of_open_questions(lmu: Path, tmp_path: Path) -> None:

@@ -21,6 +21,12 @@ from tests.eval.fakes import FakeModel, sees_colour, small_task, write_rows, wri
 from tests.eval.servers import serving
 from tests.tiny.language_model import save_chatty_llama
 
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for part in m.content %}"
+    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
 
 def sees(request: Request) -> str:
     return sees_colour(request) if request.images else "a"
@@ -234,7 +240,7 @@ def test_a_model_of_transformers_that_sees(place: Path) -> None:
 
     from tests.tiny.native import save_native
 
-    folder = save_native(place / "llava", "llava")
+    folder = save_native(place / "llava", "llava", chat_template=TEMPLATE)
     model, processor = AutoModelForImageTextToText.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     live = evaluate(model, "small.yaml", processor=processor, quiet=True)
     assert figures(live) == figures(evaluate(folder, "small.yaml", device="cpu", quiet=True))

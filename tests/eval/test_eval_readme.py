@@ -24,7 +24,8 @@ DOCS = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
 
 def blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL)
+    """Blocks of a kind, but those that say what they need."""
+    return re.findall(rf"(?<!-->\n)```{kind}\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language_model: Path)
         save_student(*build_student(spec), spec, tmp_path / "runs" / name / "student")
     write_easy_vqa(tmp_path / "cache" / "assets" / "easy-vqa-1.0", 1, 8)
     write_chatterbot(tmp_path / "cache" / "assets" / "chatterbot-corpus-1.3.3")
-    for name, text in re.findall(r"`([\w/.]+)`:\n\n```(?:yaml|json)\n(.*?)```", README, re.DOTALL):
+    for name, text in re.findall(r"^<!-- file: ([\w/.]+) -->\n```(?:yaml|json)\n(.*?)```", README, re.DOTALL | re.M):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     Image.new("RGB", (8, 8)).save(tmp_path / "tasks" / "pets" / "cat.png")

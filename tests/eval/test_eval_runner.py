@@ -36,17 +36,16 @@ def test_killed_and_resumed_gives_the_same_files(tmp_path: Path, calls: int) -> 
     assert 0 < files(tmp_path / "whole")[1]["value"] < 1
 
 
-def test_a_batch_with_a_gap_is_asked_whole(tmp_path: Path) -> None:
-    # Alone, an item could be answered otherwise than in its batch, by rounding.
+def test_only_what_has_no_answer_is_asked_again(tmp_path: Path) -> None:
     task = small_task(tmp_path)
     evaluate(FakeModel(sees_colour), [task], output_dir=tmp_path / "out", batch_size=4)
     whole = files(tmp_path / "out")
     answers = tmp_path / "out" / "small.answers.jsonl"
     lines = answers.read_bytes().splitlines(keepends=True)
-    answers.write_bytes(b"".join(lines[:7]) + lines[7][:9])  # header, one batch, half a batch, half a line
+    answers.write_bytes(b"".join(lines[:7]) + lines[7][:9])  # header, six of ten answers, half a line
     model = FakeModel(sees_colour)
     (result,) = evaluate(model, [task], output_dir=tmp_path / "out", batch_size=4)
-    assert model.tried == [4, 2]
+    assert sum(model.tried) == 4
     assert files(tmp_path / "out") == whole
     assert result.answers_per_second is not None
 

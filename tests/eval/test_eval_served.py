@@ -1,6 +1,9 @@
 """A served model against a real server: what is sent, and what becomes of everything that can go wrong."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -13,15 +16,17 @@ from PIL import Image
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval import open_model
+from taid_vlm_eval.answers import read_answers
 from taid_vlm_eval.models import openai_http
 from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.openai import ServedModel, open_served, parse_address
 from taid_vlm_eval.models.openai_http import Endpoint, ServerError
 from taid_vlm_eval.models.protocol import Request
 from taid_vlm_eval.runner import evaluate
-from tests.eval.fakes import small_task
+from tests.eval.fakes import small_task, write_rows, write_task
 from tests.eval.servers import MODEL, Reply, Server, answer, error, free_port, images_of, serving, text_of
 
+ROOT = Path(__file__).parents[2]
 KEY = "sk-test-0123456789abcdef"
 
 
@@ -439,3 +444,42 @@ def test_what_a_server_failed_is_counted_and_asked_again_and_nothing_is_lost(tmp
         (result,) = evaluate(opened(server), [task], output_dir=tmp_path / "out")
         assert (result.errors, result.value) == (0, 1.0)
     assert len(server.asked) == 4 + 3
+
+
+RESUMED = """
+import sys
+from taid_vlm_eval import open_model
+from taid_vlm_eval.runner import evaluate
+evaluate(open_model(sys.argv[1]), [sys.argv[2]], output_dir=sys.argv[3], batch_size=8)
+"""
+
+
+def test_a_killed_run_asks_only_what_has_no_answer_again(tmp_path: Path) -> None:
+    count, answered, slow = 20, 5, threading.Event()
+    write_rows(tmp_path, [{"id": f"q{n}", "question": f"question {n}", "answer": "red"} for n in range(count)])
+    task, out = write_task(tmp_path), tmp_path / "out" / "small.answers.jsonl"
+    given: list[str] = []
+
+    def rule(body: dict[str, Any]) -> str:
+        with lock:
+            quick = slow.is_set() or len(given) < answered
+            given.append(text_of(body))
+        if not quick:
+            slow.wait(30)
+        return "red"
+
+    lock, paths = threading.Lock(), os.pathsep.join([str(ROOT), str(ROOT / "eval")])
+    with serving(rule) as server:
+        command = [sys.executable, "-c", RESUMED, server.address, str(task), str(out.parent)]
+        with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}) as process:
+            deadline = time.monotonic() + 30
+            while not out.is_file() or len(read_answers(out)[1]) < answered:
+                assert time.monotonic() < deadline, "answers that came were not written while others were waited for"
+                time.sleep(0.02)
+            process.kill()
+        slow.set()
+        kept, before = read_answers(out)[1], len(server.asked)
+        assert len(kept) == answered
+        (result,) = evaluate(opened(server), [task], output_dir=out.parent, batch_size=8)
+        assert (result.n, result.errors) == (count, 0)
+        assert sorted(server.texts()[before:]) == sorted(f"question {n}" for n in range(count) if f"q{n}" not in kept)

@@ -65,6 +65,7 @@ def test_what_a_checkpoint_says_on_sampling_is_dropped(tmp_path: Path, plain: Pa
     expected = open_model(plain, device="cpu").generate([Request(PROMPTS[1])], 12)
     folder = shutil.copytree(plain, tmp_path / "copy")
     wild = {"do_sample": True, "temperature": 5.0, "top_k": 0, "repetition_penalty": 3.0, "eos_token_id": 2}
+    wild |= {"no_repeat_ngram_size": 1, "num_beams": 3, "suppress_tokens": [5, 6, 7], "max_length": 3}
     (folder / "generation_config.json").write_text(json.dumps(wild))
     model = open_model(folder, device="cpu")
     for _ in range(2):
@@ -160,3 +161,13 @@ def test_a_common_beginning_is_read_once(chat: Path) -> None:
     assert common > len(shots) / 4
     assert read[0] == (1, common)
     assert len(read) == 2
+
+
+def test_the_end_of_texts_ends_an_answer_that_the_checkpoint_would_go_on_from(tmp_path: Path, plain: Path) -> None:
+    folder = shutil.copytree(plain, tmp_path / "copy")
+    whole = open_model(plain, device="cpu").generate([Request("hi")], 12)[0]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 3}))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": "*"}))
+    assert "*" in whole[1:]
+    assert open_model(folder, device="cpu").generate([Request("hi")], 12)[0] == whole[: whole.index("*")].strip()

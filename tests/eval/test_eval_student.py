@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from transformers import GenerationConfig
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.models import build_student, load_student, save_student
@@ -141,3 +142,27 @@ def test_tiles_are_limited(tiled: Path) -> None:
     for most, length in zip((1, 2, None), lengths, strict=True):
         told = model.picture_tokens(90, 30, most)
         assert length - told == lengths[0] - model.picture_tokens(90, 30, 1)
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_what_the_base_says_on_generation_is_ignored_and_kept(folders: dict[str, Path], reuse: bool) -> None:
+    model = open_model(folders["plain"], device="cpu", reuse_images=reuse)
+    assert isinstance(model, StudentModel)
+    requests = [
+        Request("a common beginning of questions: what color?"),
+        Request("a common beginning of questions: why?"),
+    ]
+    expected = model.generate(requests, 12)
+    base = model._student.student.language_model
+    wild = GenerationConfig(
+        no_repeat_ngram_size=1, num_beams=3, repetition_penalty=3.0, suppress_tokens=list(range(40))
+    )
+    base.generation_config = wild
+    assert model.generate(requests, 12) == expected
+    assert base.generation_config is wild
+
+
+def test_one_picture_under_two_limits_of_tiles_is_read_twice(tiled: Path) -> None:
+    model, image = open_model(tiled, device="cpu"), Image.new("RGB", (90, 30), "blue")
+    asked = [Request("what color?", [image], max_tiles=most) for most in (1, 3)]
+    assert model.generate(asked, 6) == [model.generate([one], 6)[0] for one in asked]

@@ -123,6 +123,13 @@ def test_the_schedule_is_judged(weightless: Path, teacher: Path, easy_vqa: Path)
     assert any("exactly linear" in warning for warning in plan.warnings)
 
 
+def test_what_is_not_planned_is_told(weightless: Path, teacher: Path, easy_vqa: Path) -> None:
+    recipe = distil(weightless, easy_vqa, teacher, cache=False)
+    assert not any("writes answers" in warning for warning in make_plan(recipe, **SMALL).warnings)
+    writes = Recipe.model_validate(recipe.model_dump() | {"on_policy": {"sampler": "mixed"}})
+    assert any("the student writes answers in training" in told for told in make_plan(writes, **SMALL).warnings)
+
+
 def test_tokenizers_that_differ_are_refused_as_in_training(
     tmp_path: Path, weightless: Path, easy_vqa: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

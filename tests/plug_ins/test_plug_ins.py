@@ -106,7 +106,7 @@ def test_losses_that_cannot_work_are_told(site: Path) -> None:
     install_losses(site)
     with pytest.raises(UserError, match=r"'averaged' of the package branch-losses 1.0 gives values of shape \[\]"):
         LossSpec.of("averaged")
-    with pytest.raises(UserError, match="option scale of the loss 'nameless'.*needs a default"):
+    with pytest.raises(UserError, match=r"option scale of the loss 'nameless'.*needs a default"):
         LossSpec.of("nameless")
     with pytest.raises(UserError, match="loss 'squared' has no option 'beta': it has scale"):
         LossSpec.of("squared", beta=1.0)
@@ -124,7 +124,7 @@ def test_a_name_that_is_built_in_is_refused_with_the_package(site: Path, name: s
 def test_two_packages_with_one_name_are_refused(site: Path) -> None:
     for package in ("one", "two"):
         write_distribution(site, package, {LOSSES: {"same": f"{package}_module:f"}})
-    with pytest.raises(UserError, match="in the packages one 1.0 and two 1.0"):
+    with pytest.raises(UserError, match=r"in the packages one 1.0 and two 1.0"):
         plug_in(LOSSES, "same")
 
 

@@ -51,6 +51,8 @@ def test_a_run_of_another_recipe_is_neither_resumed_nor_written_over(
     (folder / "student" / "student.json").write_text("mine")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for refuses in (check_run_folder, take):
-        with pytest.raises(UserError, match=r"runs/taid holds a run of another recipe \(differs in: .*choose another --output"):
+        with pytest.raises(
+            UserError, match=r"runs/taid holds a run of another recipe \(differs in: .*choose another --output"
+        ):
             refuses(folder, other)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

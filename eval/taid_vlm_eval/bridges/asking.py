@@ -2,19 +2,18 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.bridges.wanted import Wanted
-from taid_vlm_eval.memory import is_out_of_memory
-from taid_vlm_eval.models.likelihood import AnswerRows
-from taid_vlm_eval.models.protocol import Model, Preparing, Request
-from taid_vlm_eval.pieces import Asker, Loaded, Piece
+from taid_vlm_eval.memory import unless_out_of_memory
+from taid_vlm_eval.models.likelihood import AnswerRows, sharing_a_row, values_of
+from taid_vlm_eval.models.protocol import Model, Request
+from taid_vlm_eval.pieces import Asker, Loaded, Piece, prepare
 from taid_vlm_eval.prefetch import ahead
 
 
@@ -37,11 +36,7 @@ def answers(
     def load(start: int) -> Loaded:
         numbers = range(start, min(start + batch_size, count))
         piece = Piece([str(number) for number in numbers], [request_of(number) for number in numbers])
-        if isinstance(model, Preparing):
-            try:
-                piece.prepared = model.prepare(piece.requests)
-            except Exception as error:  # raised where the batch is asked
-                piece.failure = error
+        prepare(piece, model)
         return Loaded([], [piece])
 
     found: dict[int, str] = {}
@@ -70,26 +65,23 @@ def likelihoods(
         UserError: no memory even for one request.
     """
     found: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
-    rows: dict[Any, list[int]] = {}
-    for place, (request, ids) in enumerate(zip(requests, continuations, strict=True)):
-        if ids:
-            rows.setdefault((request.ids or place, tuple(ids[:-1])), []).append(place)
-    groups = sorted(rows.values(), key=lambda places: -_length(requests[places[0]], continuations[places[0]]))
+    groups = sharing_a_row([request.ids or place for place, request in enumerate(requests)], continuations)
+    groups.sort(key=lambda places: -_length(requests[places[0]], continuations[places[0]]))
     with tqdm(total=len(requests), desc=what) as bar:
         done = 0
         while done < len(groups):
             part = groups[done : done + batch_size]
-            several = _rows(model, [requests[one[0]] for one in part], [continuations[one[0]] for one in part])
+            asked, ids = [requests[one[0]] for one in part], [continuations[one[0]] for one in part]
+            several = unless_out_of_memory(partial(model.answer_rows, asked, ids))
             if several is None:
-                if batch_size == 1 or len(part) == 1:
+                if len(part) == 1:
                     raise UserError(f"{what}: out of memory with a single request; use a device with more memory")
                 batch_size = len(part) // 2
                 continue
             for places, logits_nV in zip(part, several, strict=True):
-                for place, value in zip(
-                    places, _values(logits_nV, [continuations[one] for one in places]), strict=True
-                ):
-                    found[place] = value
+                values = values_of(logits_nV, [continuations[one] for one in places])
+                for place, value in zip(places, values, strict=True):
+                    found[place] = (value.log_probability, value.greedy)
                 bar.update(len(places))
             done += len(part)
     return found
@@ -97,22 +89,3 @@ def likelihoods(
 
 def _length(request: Request, ids: Sequence[int]) -> int:
     return len(request.ids) + len(request.prompt) + len(ids)
-
-
-def _rows(model: AnswerRows, requests: list[Request], answers: list[Sequence[int]]) -> list[Tensor] | None:
-    """None when memory ran out. Whole frames of tensors hang on the exception, so it ends here."""
-    try:
-        return model.answer_rows(requests, answers)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return None
-
-
-def _values(logits_nV: Tensor, continuations: Sequence[Sequence[int]]) -> list[tuple[float, bool]]:
-    """Of continuations that differ in their last token alone, from the logits that predict the tokens of the first."""
-    log_q_nV = torch.log_softmax(logits_nV, dim=-1, dtype=torch.float32)
-    best_n = log_q_nV.argmax(dim=-1).tolist()
-    tail = list(continuations[0][:-1])
-    given = log_q_nV[range(len(tail)), tail].double().sum().item() if tail else 0.0
-    return [(given + log_q_nV[-1, ids[-1]].item(), best_n == list(ids)) for ids in continuations]

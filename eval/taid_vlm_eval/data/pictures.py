@@ -33,7 +33,7 @@ def open_picture(path: Path) -> Image.Image:
                 return as_rgb(image)
     except FileNotFoundError as error:
         raise BrokenImageError(f"image {path.name} is missing") from error
-    except BrokenImageError:
+    except (BrokenImageError, MemoryError):
         raise
     except Exception as error:  # decoders raise many types: OSError, SyntaxError, ValueError, struct.error, ...
         raise BrokenImageError(f"image {path.name} is unreadable ({type(error).__name__})") from error

@@ -59,7 +59,7 @@ class Assembler:
 
     def assemble(self, processor: Any, requests: Sequence[Request]) -> tuple[list[int], Assembled]:
         """Which of the requests can be put together, and those."""
-        pictures: dict[int, Picture] = {}  # of this batch, by identity, for pictures without a key
+        pictures: dict[Any, Picture] = {}  # of this batch, by identity and limit of tiles, for pictures without a key
         done, name, made = [], "", Assembled([], [], "", [])
         for index, request in enumerate(requests):
             if (row := self._row(processor, request, pictures)) is None:
@@ -73,7 +73,7 @@ class Assembler:
         return done, replace(made, types_name=name)
 
     def _row(
-        self, processor: Any, request: Request, known: dict[int, Picture]
+        self, processor: Any, request: Request, known: dict[Any, Picture]
     ) -> tuple[list[int], list[int], tuple[Picture, ...], Way] | None:
         """Tokens and their types, the pictures, and how they were made; None for what is left to the processor."""
         order = images_as_read(request)
@@ -91,7 +91,7 @@ class Assembler:
         ids, types = _tokens(processor, text, way)
         return ids, types, pictures, way
 
-    def _picture(self, processor: Any, request: Request, index: int, known: dict[int, Picture]) -> Picture:
+    def _picture(self, processor: Any, request: Request, index: int, known: dict[Any, Picture]) -> Picture:
         image = request.images[index]
 
         def make() -> Picture:
@@ -99,9 +99,10 @@ class Assembler:
 
         if request.keys:
             return self._cache.get((request.keys[index], request.max_tiles), make)
-        if id(image) not in known:
-            known[id(image)] = make()
-        return known[id(image)]
+        one = (id(image), request.max_tiles)
+        if one not in known:
+            known[one] = make()
+        return known[one]
 
 
 def read_picture(processor: Any, image: Image.Image, max_tiles: int | None) -> Picture:

@@ -10,7 +10,7 @@ How text becomes tokens at the boundary:
 Shapes: B sequences, L positions, R rows, H hidden size, V vocabulary.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
@@ -62,27 +62,42 @@ def log_likelihoods(
         [tuple(continuation_ids(model.tokenizer, request, text)) for text in texts]
         for request, texts in zip(requests, continuations, strict=True)
     ]
-    # (request, all tokens but the last) -> (continuation, last token)
-    rows: dict[tuple[int, tuple[int, ...]], list[tuple[int, int]]] = {}
-    for index, several in enumerate(tokens):
-        for place, ids in enumerate(several):
-            if ids:
-                rows.setdefault((index, ids[:-1]), []).append((place, ids[-1]))
+    flat = [(index, place, ids) for index, several in enumerate(tokens) for place, ids in enumerate(several)]
     found = [[Likelihood(0.0, len(ids)) for ids in several] for several in tokens]
-    keys = list(rows)
-    for start in range(0, len(keys), len(requests)):
-        part = keys[start : start + len(requests)]
+    groups = sharing_a_row([index for index, _, _ in flat], [ids for _, _, ids in flat])
+    for start in range(0, len(groups), len(requests)):
+        part = groups[start : start + len(requests)]
         # Which last token is given does not matter: the model reads what stands before it.
-        answers = [[*tail, rows[index, tail][0][1]] for index, tail in part]
-        every = model.answer_rows([requests[index] for index, _ in part], answers)
-        for (index, tail), logits_nV in zip(part, every, strict=True):
-            log_q_nV = torch.log_softmax(logits_nV, dim=-1, dtype=torch.float32)
-            given = log_q_nV[range(len(tail)), list(tail)].double().sum().item() if tail else 0.0
-            likeliest = log_q_nV.argmax(dim=-1).tolist()
-            for place, last in rows[index, tail]:
-                value = given + log_q_nV[-1, last].item()
-                found[index][place] = Likelihood(value, len(tail) + 1, likeliest == [*tail, last])
+        firsts = [flat[group[0]] for group in part]
+        every = model.answer_rows([requests[index] for index, _, _ in firsts], [ids for _, _, ids in firsts])
+        for group, logits_nV in zip(part, every, strict=True):
+            values = values_of(logits_nV, [flat[one][2] for one in group])
+            for one, value in zip(group, values, strict=True):
+                index, place, _ = flat[one]
+                found[index][place] = value
     return found
+
+
+def sharing_a_row(keys: Sequence[Hashable], continuations: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Places of continuations that one row of a forward pass serves: of equal keys, and different in the last token alone.
+
+    Continuations without tokens need none and are left out.
+    """
+    rows: dict[Any, list[int]] = {}
+    for place, (key, ids) in enumerate(zip(keys, continuations, strict=True)):
+        if ids:
+            rows.setdefault((key, tuple(ids[:-1])), []).append(place)
+    return list(rows.values())
+
+
+def values_of(logits_nV: Tensor, continuations: Sequence[Sequence[int]]) -> list[Likelihood]:
+    """Of continuations that differ in their last token alone, from the logits that predict the n tokens of each."""
+    log_q_nV = torch.log_softmax(logits_nV, dim=-1, dtype=torch.float32)
+    best_n = log_q_nV.argmax(dim=-1).tolist()
+    tail = list(continuations[0][:-1])
+    given = log_q_nV[range(len(tail)), tail].double().sum().item() if tail else 0.0
+    last_V = log_q_nV[-1]
+    return [Likelihood(given + last_V[ids[-1]].item(), len(ids), best_n == list(ids)) for ids in continuations]
 
 
 def continuation_ids(tokenizer: Any, request: Request, text: str) -> list[int]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.models import features
 from taid_vlm_eval.models.assembling import Assembled, Assembler, padded, whole
 from taid_vlm_eval.models.conversation import as_text, without_template
+from taid_vlm_eval.models.greedy import ends_of, greedy
 from taid_vlm_eval.models.likelihood import log_likelihoods, plain_ids, stock_rows
 from taid_vlm_eval.models.pictures import CACHE_BYTES, PictureCache
 from taid_vlm_eval.models.protocol import Likelihood, Request
@@ -78,7 +78,7 @@ class StockModel:
             raise UserError(
                 f"{name} has no chat template, so where its images go in a prompt is unknown; add one to it"
             )
-        _keep_only_greedy(model, tokenizer)
+        model.generation_config = greedy(ends_of(model, tokenizer), tokenizer.pad_token_id)
         self._reuse = reuse_images
         self.not_reused = "" if reuse_images else "it was not asked for"
         if processor is not None and not self.not_reused:
@@ -257,14 +257,3 @@ class StockModel:
             else:
                 self._own.processor, self._own.tokenizer = None, deepcopy(self._tokenizer)
         return self._own.processor, self._own.tokenizer
-
-
-def _keep_only_greedy(model: Any, tokenizer: Any) -> None:
-    """Drop what a checkpoint says on sampling, penalties and beams; keep where an answer ends."""
-    ends = model.generation_config.eos_token_id
-    model.generation_config = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        eos_token_id=ends if ends is not None else tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )

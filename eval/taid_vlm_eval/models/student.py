@@ -15,6 +15,7 @@ from torch import Tensor
 
 from taid_vlm.common.errors import UserError
 from taid_vlm_eval.models.conversation import images_as_read, with_parts
+from taid_vlm_eval.models.greedy import only_greedy
 from taid_vlm_eval.models.identity import folder_fingerprint
 from taid_vlm_eval.models.likelihood import (
     at_the_left,
@@ -84,7 +85,7 @@ class StudentModel:
         """See :meth:`Preparing.prepare`."""
         ids: list[list[int]] = []
         pictures: list[tuple[Picture, ...]] = []
-        known: dict[Any, Picture] = {}  # of this batch, by identity, for pictures without a key
+        known: dict[Any, Picture] = {}  # of this batch, by identity and limit of tiles, for pictures without a key
         for request in requests:
             if request.plain:
                 ids.append(plain_ids(self._processor(None).tokenizer, request))
@@ -105,8 +106,6 @@ class StudentModel:
     @torch.no_grad()
     def answer(self, prepared: Rendered, max_new_tokens: int) -> list[str]:
         """See :meth:`Preparing.answer`."""
-        from taid_vlm.models.generate import GREEDY
-
         processor = self._student.processor
         self._encode_all(prepared)
 
@@ -116,15 +115,11 @@ class StudentModel:
             yield self._embedded(ids, [one for row in rows for one in prepared.pictures[row]])
 
         end = processor.end_of_turn_id  # some families end a text, not a turn, with the tokenizer's EOS
-        ending = {
-            **GREEDY,
-            **stopping(processor.tokenizer, prepared.requests),
-            "eos_token_id": end,
-            "pad_token_id": end,
-        }
+        ending = stopping(processor.tokenizer, prepared.requests)
         batch = Batch(prepared.ids, prepared.pictures, read, processor.image_token_id, end, ending)
         continue_ = self._sharing.continue_shared if self._reuse else continue_whole
-        new_BT = continue_(self._student.student.language_model, batch, max_new_tokens)
+        with only_greedy(self._student.student.language_model, [end], end) as language_model:
+            new_BT = continue_(language_model, batch, max_new_tokens)
         texts = processor.tokenizer.batch_decode(new_BT, skip_special_tokens=True)
         return list(map(as_said, prepared.requests, texts))
 
@@ -143,9 +138,10 @@ class StudentModel:
             return make()
         if request.keys:
             return self._cache.get((request.keys[place], request.max_tiles), make)
-        if id(image) not in known:
-            known[id(image)] = make()
-        return known[id(image)]
+        one = (id(image), request.max_tiles)
+        if one not in known:
+            known[one] = make()
+        return known[one]
 
     @property
     def tokenizer(self) -> Any:
