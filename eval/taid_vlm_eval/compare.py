@@ -30,7 +30,10 @@ from taid_vlm_eval.metrics.aggregate import TAILS
 from taid_vlm_eval.metrics.divergence import SUMS
 from taid_vlm_eval.task import load_task
 
-LOWER_IS_BETTER = {"divergence": {"divergence", *SUMS} - {"agreement"}, "continuation": {"perplexity"}}  # by metric; of all others, more is better
+LOWER_IS_BETTER = {
+    "divergence": {"divergence", *SUMS} - {"agreement"},
+    "continuation": {"perplexity"},
+}  # by metric; of all others, more is better
 
 
 @dataclass(frozen=True)

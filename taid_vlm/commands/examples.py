@@ -34,7 +34,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "eval": (
         "taid-vlm eval runs/taid/student --tasks easy_vqa",
-        "taid-vlm eval HuggingFaceTB/SmolVLM2-2.2B-Instruct --tasks mmmu_val,chartqa --limit 100",
+        "taid-vlm eval HuggingFaceTB/SmolVLM2-2.2B-Instruct --tasks mmmu,chartqa --limit 100",
         "taid-vlm eval runs/taid/export --suite vqa --json --quiet",
     ),
     "compare": (
@@ -111,7 +111,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "taid-vlm bridge lm-eval runs/language/student --tasks lambada_openai --limit 100",
         "taid-vlm bridge lm-eval Qwen/Qwen3-0.6B --tasks arc_easy,hellaswag --output results",
     ),
-    "bridge vlmevalkit": ("taid-vlm bridge vlmevalkit evaluation/runs--taid --task mmmu_val --out predictions",),
+    "bridge vlmevalkit": ("taid-vlm bridge vlmevalkit evaluation/runs--taid --task mmmu --out predictions",),
 }
 
 # The groups of the first page, in its order. What is in none comes last.

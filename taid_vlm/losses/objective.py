@@ -47,7 +47,9 @@ class LossSpec:
         if self.name not in LOSS_NAMES and self.name not in DIVERGENCES.names():
             known = {*LOSS_NAMES, *DIVERGENCES.names()}
             raise UserError(f"unknown loss {self.name!r}: {near_or_outside(self.name, known)}")
-        if self.name not in DIVERGENCES:  # those two are in no registry that would find a package with a loss of their name
+        if (
+            self.name not in DIVERGENCES
+        ):  # those two are in no registry that would find a package with a loss of their name
             plug_in(LOSSES, self.name, built_in=self.name in LOSS_NAMES)
         usual = {"sft": "", "taid": "kl"}.get(self.name, self.name)
         object.__setattr__(self, "divergence", self.divergence or usual)

@@ -53,7 +53,11 @@ BEST_OF_TRUTHS = sorted(set(FUNCTIONS) - {"vqa_accuracy", "caption", "choice_or_
 
 
 def test_every_scorer_has_its_function_tested_here() -> None:
-    by_numbers = {"likelihood", "continuation", "divergence"}  # of what a model computed, not of what it said; tested with their tasks
+    by_numbers = {
+        "likelihood",
+        "continuation",
+        "divergence",
+    }  # of what a model computed, not of what it said; tested with their tasks
     assert set(SCORERS) == set(FUNCTIONS) | by_numbers
 
 

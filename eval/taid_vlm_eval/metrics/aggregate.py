@@ -52,8 +52,7 @@ class Estimate:
 
 TAILS = [(1 - 0.95) / 2, 1 - (1 - 0.95) / 2]  # of a 95 % interval
 Metric = Callable[[Sequence[Scored], int], Estimate]
-METRICS: Registry[Metric] = Registry("metric")
-METRICS.group = PLUG_INS
+METRICS: Registry[Metric] = Registry("metric", PLUG_INS)
 
 
 def interval_without_spread(mean: float, distinct: int) -> tuple[float, float]:

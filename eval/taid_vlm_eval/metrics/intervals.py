@@ -93,7 +93,8 @@ def sums_of(columns: Iterable[np.ndarray], numbers_N: np.ndarray) -> ClusterSums
     Raises:
         ValueError: a column of another length.
     """
-    clusters, kept = int(numbers_N.max()) + 1, []
+    clusters = int(numbers_N.max()) + 1
+    kept: list[tuple[np.ndarray | slice, np.ndarray]] = []
     for column_N in columns:
         if len(column_N) != len(numbers_N):
             raise ValueError(f"need as many clusters as items, got {len(numbers_N)} and {len(column_N)}")

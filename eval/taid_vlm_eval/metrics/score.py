@@ -64,8 +64,7 @@ class Scorer:
         return 1.0 - lost / total if total else 1.0
 
 
-SCORERS: Registry[Scorer] = Registry("scorer")
-SCORERS.group = PLUG_INS
+SCORERS: Registry[Scorer] = Registry("scorer", PLUG_INS)
 
 
 def require_mode(mode: str, modes: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ class Sorted(Sequence[str | None]):
     def __getitem__(self, index: int) -> str | None: ...
     @overload
     def __getitem__(self, index: slice) -> list[str | None]: ...
-    def __getitem__(self, index: int | slice) -> str | None | list[str | None]:
+    def __getitem__(self, index: int | slice) -> str | list[str | None] | None:
         if isinstance(index, slice):
             return [self._name(code) for code in self._codes_N[index].tolist()]
         return self._name(int(self._codes_N[index]))

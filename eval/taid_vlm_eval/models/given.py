@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -65,7 +65,7 @@ def opened(given: Given, processor: Any | None = None, **options: Any) -> Iterat
     elif isinstance(given, LiveStudent):
         from taid_vlm_eval.models.student import live_student
 
-        with at_rest(given.student):
+        with at_rest(cast(nn.Module, given.student)):
             yield live_student(given)
     elif all(hasattr(given, name) for name in ("name", "describe", "generate")):
         yield given

@@ -40,7 +40,7 @@ def test_a_mean_has_the_interval_of_the_plain_bootstrap(rows: list[tuple[float, 
 
 def test_unequal_lengths_and_nothing_are_refused() -> None:
     for columns, clusters in ((np.zeros((0, 2)), []), (np.zeros((2, 2)), ["a"])):
-        with pytest.raises(ValueError, match="at least one item|as many clusters as items"):
+        with pytest.raises(ValueError, match=r"at least one item|as many clusters as items"):
             estimate_figures({"mean": mean_figure(0, 1)}, columns.T, clusters)
 
 

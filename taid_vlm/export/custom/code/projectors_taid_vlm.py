@@ -37,7 +37,9 @@ def build_projector(
         return PROJECTORS[name](dim, hidden, grid, **options)
     found = list(entry_points(group="taid_vlm.projectors", name=name))
     if not found:
-        raise ImportError(f"the projector {name!r} of this checkpoint is of a package that its card names: pip install it")
+        raise ImportError(
+            f"the projector {name!r} of this checkpoint is of a package that its card names: pip install it"
+        )
     return found[0].load()(Contract(dim, grid, prefix_tokens), hidden, **options)
 
 
