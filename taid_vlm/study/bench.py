@@ -91,7 +91,7 @@ class Bench:
             figures,
             items,
             _some([row["t"] for row in steps if "t" in row]) if recipe.loss.name == "taid" else [],
-            round(_seconds(run_dir), 1),
+            round(_seconds(run_dir), 3),
             failed,
             hardware(),
             versions(),

@@ -67,7 +67,7 @@ def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     """chat waits for a question; the signal finds it there."""
     code = (
         "import sys, taid_vlm.chat, taid_vlm.cli\n"
-        "def wait(*_):\n    print('waiting', flush=True)\n    import time; time.sleep(30)\n"
+        "def wait(*_):\n    print('waiting', flush=True)\n    import time; time.sleep(300)\n"
         "taid_vlm.chat.chat = wait\nsys.argv = ['taid-vlm', 'chat', 'x']\ntaid_vlm.cli.main()"
     )
     process = subprocess.Popen(
@@ -76,7 +76,7 @@ def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == INTERRUPTED
     assert errors.strip() == "stopped: nothing was kept; the same command starts anew"
 
@@ -102,7 +102,7 @@ def on_terminal(arguments: list[str], cwd: Path, **environment: str) -> str:
             if not more:
                 break
             said += more
-        process.wait(timeout=20)
+        process.wait(timeout=120)
     os.close(ours)
     return said.decode()
 

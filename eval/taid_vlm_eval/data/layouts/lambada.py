@@ -11,5 +11,5 @@ from taid_vlm_eval.data.store import PictureStore
 def lambada(rows: Iterable[Row], open_table: OpenTable, store: PictureStore) -> Iterator[Row]:
     """Adds ``passage``, the ``text`` up to its last space, and ``word``, what is behind it."""
     for row in rows:
-        passage, _, word = (row["text"] or "").rpartition(" ")
+        passage, _, word = str(row.get("text") or "").rpartition(" ")
         yield row | {"passage": passage, "word": word}
