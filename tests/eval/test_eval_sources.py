@@ -1,6 +1,7 @@
 """Readers of data: what they return, and one message for each way a file can be wrong."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,20 +112,30 @@ def test_jsonl(tmp_path: Path) -> None:
         ({"question": "q", "answer": []}, r"answer is \[\]"),
         ({"question": "q", "answer": [1]}, r"answer is \[1\]"),
         ({"question": "q", "answer": "x", "images": "a.png"}, "images is 'a.png', expected a list"),
-        ({"question": "q", "answer": "x", "image": ["a.png"]}, "unknown key 'image': did you mean 'images'"),
         ({"question": "\ud800", "answer": "x"}, "is not valid JSON"),  # half a surrogate pair
     ],
 )
-def test_a_broken_jsonl_is_told_with_its_line(tmp_path: Path, row: Any, message: str) -> None:
-    file = write_rows(tmp_path, [{"question": "fine", "answer": "x"}, row])
-    with pytest.raises(UserError, match=rf"small\.jsonl, line 2.*{message}"):
+def test_a_broken_line_is_an_item_that_tells_its_line(tmp_path: Path, row: Any, message: str) -> None:
+    file = write_rows(tmp_path, [{"question": "fine", "answer": "x"}, row, {"question": "too", "answer": "x"}])
+    first, broken, last = read_jsonl(file, "test")
+    assert (first.broken, last.broken, last.id) == ("", "", "2")
+    assert re.search(rf"small\.jsonl, line 2.*{message}", broken.broken)
+
+
+def test_an_unknown_key_is_a_mistake_in_all_lines(tmp_path: Path) -> None:
+    file = write_rows(tmp_path, [{"question": "fine", "answer": "x"}, {"question": "q", "answer": "x", "image": ["a"]}])
+    with pytest.raises(UserError, match=r"small\.jsonl, line 2: unknown key 'image': did you mean 'images'"):
         list(read_jsonl(file, "test"))
 
 
-def test_a_line_that_is_no_json_and_a_file_that_is_no_text(tmp_path: Path) -> None:
-    (tmp_path / "x.jsonl").write_text('{"question": "q", "answer": "a"}\n{"question": ')
-    with pytest.raises(UserError, match="line 2 is not valid JSON"):
-        list(read_jsonl(tmp_path / "x.jsonl", "test"))
-    (tmp_path / "x.jsonl").write_bytes(b'{"question": "caf\xe9", "answer": "a"}\n')
-    with pytest.raises(UserError, match=r"x\.jsonl is not UTF-8 text"):
+def test_lines_that_are_no_json_or_no_text(tmp_path: Path) -> None:
+    cut, latin, whole = b'{"question": ', b'{"question": "caf\xe9", "answer": "a"}', b'{"question": "q", "answer": "a"}'
+    (tmp_path / "x.jsonl").write_bytes(b"\n".join([cut, b"[" * 100_000, latin, whole, cut]))
+    items = list(read_jsonl(tmp_path / "x.jsonl", "test"))
+    assert [one.id for one in items] == ["line 1", "line 2", "line 3", "3", "line 5"]
+    assert [bool(one.broken) for one in items] == [True, True, True, False, True]
+    assert "line 1 is not valid JSON" in items[0].broken
+    assert "line 3 is not UTF-8 text (byte 17 of it)" in items[2].broken
+    (tmp_path / "x.jsonl").write_bytes(b"\n".join([cut, latin]))
+    with pytest.raises(UserError, match=r"line 1 is not valid JSON.*; no line of .*x\.jsonl can be read"):
         list(read_jsonl(tmp_path / "x.jsonl", "test"))

@@ -88,6 +88,17 @@ def test_ten_thousand_records_with_many_broken_ones_lose_none(tmp_path: Path) ->
     assert [n for n, line in enumerate(lines) if line["error"] is not None] == broken
 
 
+def test_thousands_of_malformed_lines_are_counted_and_the_rest_is_scored(tmp_path: Path) -> None:
+    bad = (b'{"id": "b", "quest', b'\xff\xfe{"id"', b"[1, 2]", b'{"question": 7, "answer": "x"}')
+    lines = [b'{"id": "q%d", "question": "?", "answer": "x"}' % n if n % 4 else bad[n // 4 % 4] for n in range(4000)]
+    task, out = write_task(tmp_path), tmp_path / "out"
+    (tmp_path / "small.jsonl").write_bytes(b"\n".join(lines))
+    (result,) = evaluate(FakeModel(lambda _: "x", dies_after=100_000), [task], output_dir=out, batch_size=128)
+    assert (result.n, result.errors, result.value) == (4000, 1000, 0.75)
+    assert [one["id"] for one in result.first_errors] == ["line 1", "line 5", "line 9", "12", "line 17"]
+    assert "line 1 is not valid JSON" in result.first_errors[0]["error"]
+
+
 class Faulty(FakeModel):
     """A server that fails every third request, until it is mended."""
 

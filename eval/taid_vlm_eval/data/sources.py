@@ -114,55 +114,66 @@ def read_jsonl(path: Path, split: str) -> Iterator[Item]:
     """One JSON object a line: ``question``, ``answer`` (text, or a list of right texts), ``id``?, ``images``?.
 
     ``path`` is the file, or a folder that holds ``<split>.jsonl``. Image paths are relative to the file. Without an id, the
-    number of the line (from 0) is taken. Blank lines are skipped.
+    number of the line (from 0) is taken. Blank lines are skipped. A line that is not such an object is an item that is broken.
 
     Raises:
-        UserError: no such file, or a line that is not such an object; the message names the line.
+        UserError: no such file, a key that is unknown, or no line that can be read; the message names the line.
     """
     file = path / f"{split}.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"no file at {file}; expected a .jsonl file, or a folder that holds {split}.jsonl")
-    for number, line in enumerate(_lines(file)):
-        if line.strip():
-            yield _jsonl_item(line, number, file)
-
-
-def _lines(file: Path) -> Iterator[str]:
-    """The lines of a file as it is read. Only line feeds end one: others that Python knows may stand inside JSON texts."""
-    with file.open("rb") as opened:
-        start = 0
-        for raw in opened:
-            try:
-                yield raw.decode()
-            except UnicodeDecodeError as error:
-                raise UserError(f"{file} is not UTF-8 text (byte {start + error.start}); save it as UTF-8") from error
-            start += len(raw)
+    broken: list[Item] = []  # those before the first that can be read
+    any_whole = False
+    with file.open("rb") as opened:  # only line feeds end a line: others that Python knows may stand inside JSON texts
+        for number, line in enumerate(opened):
+            if not line.strip():
+                continue
+            item = _jsonl_item(line, number, file)
+            any_whole = any_whole or not item.broken
+            if not any_whole:
+                broken.append(item)
+                continue
+            yield from broken
+            broken.clear()
+            yield item
+    if broken:
+        raise UserError(f"{broken[0].broken}; no line of {file} can be read")
 
 
 _JSONL_KEYS = ("id", "question", "answer", "images")
 
 
-def _jsonl_item(line: str, number: int, file: Path) -> Item:
-    where = f"{file}, line {number + 1}"
+def _jsonl_item(line: bytes, number: int, file: Path) -> Item:
+    where, name = f"{file}, line {number + 1}", f"line {number + 1}"
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())
         # Half a surrogate pair ("\\ud800") is no character: neither tokenizers nor files take it.
         json.dumps(row, ensure_ascii=False).encode()
-    except ValueError as error:
-        raise UserError(f"{where} is not valid JSON: {error}") from error
+    except UnicodeDecodeError as error:
+        return Item(name, "", "", broken=f"{where} is not UTF-8 text (byte {error.start} of it)")
+    except (ValueError, RecursionError) as error:
+        return Item(name, "", "", broken=f"{where} is not valid JSON: {error}")
     if not isinstance(row, dict):
-        raise UserError(f"{where}: found {type(row).__name__}, expected an object with question and answer")
+        found = f"{where}: found {type(row).__name__}, expected an object with question and answer"
+        return Item(name, "", "", broken=found)
     for key in row:
         if key not in _JSONL_KEYS:
             raise UserError(f"{where}: unknown key {key!r}: {did_you_mean(key, _JSONL_KEYS)}")
+    name = str(row.get("id", number))
+    if wrong := _wrong_in(row):
+        return Item(name, "", "", broken=f"{where}: {wrong}")
+    return Item(name, row["question"], row["answer"], [file.parent / image for image in row.get("images", [])])
+
+
+def _wrong_in(row: dict[str, Any]) -> str:
     question, answer, images = row.get("question"), row.get("answer"), row.get("images", [])
     if not isinstance(question, str):
-        raise UserError(f"{where}: question is {question!r}, expected text")
+        return f"question is {question!r}, expected text"
     if not (isinstance(answer, str) or (_is_texts(answer) and answer)):
-        raise UserError(f"{where}: answer is {answer!r}, expected text or a list of texts")
+        return f"answer is {answer!r}, expected text or a list of texts"
     if not _is_texts(images):
-        raise UserError(f"{where}: images is {images!r}, expected a list of paths relative to the file")
-    return Item(str(row.get("id", number)), question, answer, [file.parent / image for image in images])
+        return f"images is {images!r}, expected a list of paths relative to the file"
+    return ""
 
 
 def _is_texts(value: Any) -> bool:
