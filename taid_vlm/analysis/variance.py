@@ -43,7 +43,8 @@ def variance(runs: Sequence[Run], windows: int = 5, skip: int = 0) -> Found:
         UserError: too few steps to say anything.
     """
     base = next((run for run in runs if run.part("loss").get("name") == "kl"), runs[0])
-    rows, charts, figures, missing = [], [], {}, []
+    rows, charts, missing = [], [], []
+    figures: dict[str, dict[str, Any]] = {}
     for name, about in FIGURES.items():
         steps, shared = _shared(runs, name, skip)
         if len(shared) < len(runs):
@@ -57,10 +58,13 @@ def variance(runs: Sequence[Run], windows: int = 5, skip: int = 0) -> Found:
             for place, run in enumerate(runs)
             if run.name in shared
         ]
-        beside = next((one for one in series if one.run == base.name), None)
-        rows += [_row(name, one, beside) for one in series]
+        measured = next((one for one in series if one.run == base.name), None)
         charts.append(_chart(about, series))
-        figures[name] = {one.run: _figures(one, beside) for one in series}
+        figures[name] = {}
+        for one in series:
+            over = _beside(one, measured)
+            rows.append(_row(name, one, over))
+            figures[name][one.run] = _figures(one, over)
     heads = ("figure", "run", "steps", "mean", "deviation", "variation", "95 %", f"over {base.name}", "95 %")
     said = [*_told(runs, base, figures), *missing]
     return Found(
@@ -101,15 +105,17 @@ def _series(run: Run, place: int, values: list[float], steps: list[int], windows
     return Series(run.name, place, values, wobble(values), parts)
 
 
-def _row(name: str, one: Series, base: Series | None) -> list[str]:
+Over = tuple[float, tuple[float, float]] | None  # variation over that of another run, and its interval
+
+
+def _row(name: str, one: Series, over: Over) -> list[str]:
     whole = one.whole
-    beside = _beside(one, base)
-    told = ["-", ""] if beside is None else [number(beside[0]), between(beside[1]).strip()]
+    told = ["-", ""] if over is None else [number(over[0]), between(over[1]).strip()]
     own = [number(whole.mean), number(whole.deviation), number(whole.variation), between(whole.interval).strip()]
     return [name, one.run, str(len(one.values)), *own, *told]
 
 
-def _beside(one: Series, base: Series | None) -> tuple[float, tuple[float, float]] | None:
+def _beside(one: Series, base: Series | None) -> Over:
     if base is None or base is one or not base.whole.variation:
         return None
     return ratio(one.values, base.values)
@@ -166,13 +172,13 @@ def _chart(about: str, series: Sequence[Series]) -> Chart:
     return Chart(f"Variation: {about}", "share of the figure", lines, told)
 
 
-def _figures(one: Series, base: Series | None) -> dict[str, Any]:
-    beside = _beside(one, base) or (None, None)
+def _figures(one: Series, over: Over) -> dict[str, Any]:
+    times, interval = over or (None, None)
     windows = [{"until": step, **asdict(part)} for step, part in one.windows]
     return {
         "steps": len(one.values),
         **asdict(one.whole),
-        "over": beside[0],
-        "over_interval": beside[1],
+        "over": times,
+        "over_interval": interval,
         "windows": windows,
     }

@@ -28,7 +28,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, group: str = "", adopt: Callable[[PlugIn, Any], T] | None = None) -> None:
         self.kind, self.group, self._adopt = kind, group, adopt
         self._entries: dict[str, T] = {}
-        self._asked: dict[str, T] = {}  # those whose name was looked for in packages once
+        self._asked: dict[str, T] = {}  # those that were found once
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that files its argument under ``name``; a name can be taken once.
@@ -52,10 +52,6 @@ class Registry(Generic[T]):
             UserError: no such entry; the message lists the close names. Or a package brings it, which has a name twice or cannot be
                 imported.
         """
-        if not self.group:
-            if name not in self._entries:
-                raise UserError(f"unknown {self.kind} {name!r}: {did_you_mean(name, self._entries)}")
-            return self._entries[name]
         if name not in self._asked:
             self._asked[name] = self._find(name)
         return self._asked[name]
@@ -66,11 +62,12 @@ class Registry(Generic[T]):
         return [*self._entries, *(name for name in outside if name not in self._entries)]
 
     def _find(self, name: str) -> T:
-        found = plug_in(self.group, name, built_in=name in self._entries)
+        found = plug_in(self.group, name, built_in=name in self._entries) if self.group else None
         if found is not None:
             return self._adopt(found, found.load()) if self._adopt is not None else found.load()
         if name not in self._entries:
-            raise UserError(f"unknown {self.kind} {name!r}: {near_or_outside(name, self.names())}")
+            near = near_or_outside if self.group else did_you_mean
+            raise UserError(f"unknown {self.kind} {name!r}: {near(name, self.names())}")
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:

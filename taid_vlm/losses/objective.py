@@ -44,13 +44,10 @@ class LossSpec:
     semantics: str = "paper"
 
     def __post_init__(self) -> None:
-        if self.name not in LOSS_NAMES and self.name not in DIVERGENCES.names():
+        brought = plug_in(LOSSES, self.name, built_in=self.name in LOSS_NAMES)
+        if brought is None and self.name not in LOSS_NAMES:
             known = {*LOSS_NAMES, *DIVERGENCES.names()}
             raise UserError(f"unknown loss {self.name!r}: {near_or_outside(self.name, known)}")
-        if (
-            self.name not in DIVERGENCES
-        ):  # those two are in no registry that would find a package with a loss of their name
-            plug_in(LOSSES, self.name, built_in=self.name in LOSS_NAMES)
         usual = {"sft": "", "taid": "kl"}.get(self.name, self.name)
         object.__setattr__(self, "divergence", self.divergence or usual)
         self._check_weights()

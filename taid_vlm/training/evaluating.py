@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from taid_vlm.common.modes import evaluating
 from taid_vlm.models.assemble import build_student
 from taid_vlm.models.language_model import use_attention
 from taid_vlm.models.loaded import LoadedStudent
@@ -25,7 +26,6 @@ from taid_vlm.models.trained_parts import trained_state
 from taid_vlm.recipe import Recipe
 from taid_vlm.training.distribution import Distribution
 from taid_vlm.training.ema import WeightAverage
-from taid_vlm.training.on_policy.writing import evaluating
 from taid_vlm.training.precision import autocast
 from taid_vlm.training.setup import Setup
 

@@ -11,6 +11,7 @@ from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.modes import evaluating
 from taid_vlm_eval.models import open_model
 from taid_vlm_eval.models.protocol import Model
 
@@ -40,8 +41,7 @@ EXPECTED = (
 def opened(given: Given, processor: Any | None = None, **options: Any) -> Iterator[Model]:
     """The model to ask, for as long as the block lasts.
 
-    A live one is in evaluation mode there, and has all modes of its parts and its generation config back behind it; the processor is
-    copied.
+    A live one is in evaluation mode there, and has all modes of its parts back behind it; the processor is copied.
 
     Args:
         processor: of a live model of transformers: its processor, or the tokenizer of one that sees no pictures.
@@ -60,39 +60,17 @@ def opened(given: Given, processor: Any | None = None, **options: Any) -> Iterat
             f"{', '.join(named)}: of models that are opened by their name; this one is open, so leave them out"
         )
     if isinstance(given, nn.Module):
-        with at_rest(given), _own_generation(given):
+        with evaluating(given):
             yield _stock(given, processor)
     elif isinstance(given, LiveStudent):
         from taid_vlm_eval.models.student import live_student
 
-        with at_rest(cast(nn.Module, given.student)):
+        with evaluating(cast(nn.Module, given.student)):
             yield live_student(given)
     elif all(hasattr(given, name) for name in ("name", "describe", "generate")):
         yield given
     else:
         raise UserError(f"found {type(given).__name__} as the model, expected {EXPECTED}")
-
-
-@contextmanager
-def at_rest(module: nn.Module) -> Iterator[None]:
-    """In evaluation mode; each part is in its own mode again afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
-@contextmanager
-def _own_generation(model: Any) -> Iterator[None]:
-    before = getattr(model, "generation_config", None)
-    try:
-        yield
-    finally:
-        if before is not None:
-            model.generation_config = before
 
 
 def _stock(model: Any, processor: Any | None) -> Model:

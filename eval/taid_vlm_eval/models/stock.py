@@ -16,7 +16,7 @@ from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.models import features
 from taid_vlm_eval.models.assembling import Assembled, Assembler, padded, whole
 from taid_vlm_eval.models.conversation import as_text, without_template
-from taid_vlm_eval.models.greedy import ends_of, greedy
+from taid_vlm_eval.models.greedy import ends_of, only_greedy
 from taid_vlm_eval.models.likelihood import log_likelihoods, plain_ids, stock_rows
 from taid_vlm_eval.models.pictures import CACHE_BYTES, PictureCache
 from taid_vlm_eval.models.protocol import Likelihood, Request
@@ -78,7 +78,7 @@ class StockModel:
             raise UserError(
                 f"{name} has no chat template, so where its images go in a prompt is unknown; add one to it"
             )
-        model.generation_config = greedy(ends_of(model, tokenizer), tokenizer.pad_token_id)
+        self._ends = ends_of(model, tokenizer)
         self._reuse = reuse_images
         self.not_reused = "" if reuse_images else "it was not asked for"
         if processor is not None and not self.not_reused:
@@ -194,12 +194,13 @@ class StockModel:
     def _continue(self, part: Part, max_new_tokens: int) -> Tensor:
         """Greedy continuations ``[B, new]``."""
         inputs, ending = part.inputs, stopping(self._tokenizer, part.requests)
-        if isinstance(inputs, Assembled):
-            continue_ = self._sharing.continue_shared if self._reuse else continue_whole
-            return continue_(self._model, replace(self._batch(inputs), arguments=ending), max_new_tokens)
-        moved = {key: features.to_model(value, self._model) for key, value in inputs.items()}
-        output_BT = self._model.generate(**moved, **ending, max_new_tokens=max_new_tokens)
-        return output_BT[:, inputs["input_ids"].shape[1] :]
+        with only_greedy(self._model, self._ends, self._tokenizer.pad_token_id) as model:
+            if isinstance(inputs, Assembled):
+                continue_ = self._sharing.continue_shared if self._reuse else continue_whole
+                return continue_(model, replace(self._batch(inputs), arguments=ending), max_new_tokens)
+            moved = {key: features.to_model(value, model) for key, value in inputs.items()}
+            output_BT: Tensor = model.generate(**moved, **ending, max_new_tokens=max_new_tokens)
+            return output_BT[:, inputs["input_ids"].shape[1] :]
 
     def _batch(self, rows: Assembled) -> Batch:
         padding = self._tokenizer.pad_token_id

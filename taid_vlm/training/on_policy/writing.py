@@ -1,12 +1,12 @@
 """The student answers questions, in batches, with the weights that it has at this moment."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from taid_vlm.common.modes import evaluating
 from taid_vlm.data.images import open_image
 from taid_vlm.data.pictures import Picture
 from taid_vlm.data.record import Record
@@ -73,15 +73,3 @@ class StudentAnswers:
 def up_to(ids: list[int], end: int) -> list[int]:
     """The ids with the first end, and without the padding after it."""
     return ids[: ids.index(end) + 1] if end in ids else ids
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and after it each part in the mode that it was in."""
-    before = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in before:
-            part.training = training
