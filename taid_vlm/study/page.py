@@ -47,14 +47,14 @@ words, which all methods start from. No run meets a word twice. Judged by agreem
 tokens of held-out definitions. No method minimises it, yet it is the teacher's opinion that is imitated, not the definition that is judged; ROUGE-L of
 greedy answers stands beside it.
 
-**Equal treatment.** In the main settings every method tries the same three learning rates once, on a seed that is used nowhere else, and keeps the one
+**Equal treatment.** In the main settings every method of a table tries the same learning rates once, on a seed that is used nowhere else, and keeps the one
 with the best student on the validation split. The settings around use the rates of their main one. All methods take the same number of updates of the
 same size on the same samples in the same order; the seed decides the order and the start of the projector. GKD and DistiLLM alone write answers of their
 own, so they see other ones. The clocks of TAID run from 0.4 to 1 with alpha_total 5.9, but where a setting says otherwise.
 
 **Intervals and tests.** "±" is half a 95 % t-interval over seeds. A difference from KL has a 95 % bootstrap interval over seeds and test items at once,
 the exact two-sided p of flipping signs over seeds, and that p corrected by Holm for all methods of its table. With five seeds no p is below 0.0625, with
-three none below 0.25, so the tests alone can never reject: read the intervals. Learning rates are chosen from three values on one seed, so a method that
+three none below 0.25, so the tests alone can never reject: read the intervals. Learning rates are chosen from a few values on one seed, so a method that
 sits at an end of its range may be better than its row.
 """
 AGAIN = """\

@@ -168,9 +168,13 @@ _A: dict[str, Any] = {"pair": "a", "recipe": _CHARTS}
 _B: dict[str, Any] = {"pair": "b", "recipe": _WORDS}
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("charts", "charts, 2 of 30 layers, 300 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_CHARTS_RULES, **_A),
+    Setting("charts", "charts, 2 of 30 layers, 300 updates of 8", rates=(3e-5, 1e-4, 3e-4), rules=_CHARTS_RULES, **_A),
     Setting(
-        "words", "definitions, 10 of 30 layers, 60 updates of 8", rates=(1e-4, 3e-4, 1e-3), rules=_WORDS_RULES, **_B
+        "words",
+        "definitions, 10 of 30 layers, 60 updates of 8",
+        rates=(1e-4, 3e-4, 1e-3, 3e-3),
+        rules=_WORDS_RULES,
+        **_B,
     ),
     Setting(
         "charts-long",
