@@ -36,7 +36,9 @@ def main() -> None:
 
     model = Huggingface(pretrained=checkpoint, device="cpu", device_map="cpu", batch_size=1)
     # The class loads bfloat16 and takes no other, and of some image-text models it loads the part that cannot generate.
-    model._model = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=getattr(torch, dtype)).eval()
+    model._model = AutoModelForImageTextToText.from_pretrained(
+        checkpoint, dtype=getattr(torch, dtype), trust_remote_code=False
+    ).eval()
     # The class leaves the side of padding to the checkpoint; padded on the right, most answers of a batch would be empty.
     model.processor.tokenizer.padding_side = "left"
     model.processor = WithoutEmpty(model.processor)

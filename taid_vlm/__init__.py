@@ -48,10 +48,12 @@ def __dir__() -> list[str]:
 class _ExportModule(ModuleType):
     """``taid_vlm.export`` is a folder of modules and the name of a function: so the module can be called as that function."""
 
-    def __call__(self, model: "str | Path", target: "str | Path | None" = None, to: str = "auto") -> "Path":
+    def __call__(
+        self, model: "str | Path", target: "str | Path | None" = None, to: str = "auto", **more: Any
+    ) -> "Path":
         from taid_vlm.exporting import export as function
 
-        return function(model, target, to)
+        return function(model, target, to, **more)
 
 
 class _Package(ModuleType):

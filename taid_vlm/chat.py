@@ -8,9 +8,18 @@ from taid_vlm.common.paths import resolve
 
 
 def chat(
-    path: str, image: Path | None, questions: Iterable[str], say: Callable[[str], None], max_new_tokens: int = 64
+    path: str,
+    image: Path | None,
+    questions: Iterable[str],
+    say: Callable[[str], None],
+    max_new_tokens: int = 64,
+    *,
+    trust_remote_code: bool = False,
 ) -> None:
     """Answer each question; a picture goes with every one of them.
+
+    Args:
+        trust_remote_code: see :func:`taid_vlm.models.load_student`.
 
     Raises:
         UserError: no student at ``path``, an unreadable picture, or a picture for a model without a vision encoder.
@@ -18,7 +27,7 @@ def chat(
     from taid_vlm.data.images import open_image
     from taid_vlm.models import load_student
 
-    loaded = load_student(resolve(path))
+    loaded = load_student(resolve(path), trust_remote_code=trust_remote_code)
     if image is not None and loaded.processor.images is None:
         raise UserError(f"{path} is a plain language model and takes no picture; leave --image out")
     pictures = [open_image(image)] if image is not None else []

@@ -2,9 +2,11 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from taid_vlm import __version__
 from taid_vlm.commands.analyzing import analyze_app
 from taid_vlm.commands.checking import checking_app
 from taid_vlm.commands.looking import looking_app
@@ -15,6 +17,7 @@ from taid_vlm.commands.teaching import CommandStoppedError, teach
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import DENIED_ERRNO, FULL_ERRNO
 from taid_vlm.common.stopping import RESUMABLE, StoppedError
+from taid_vlm.common.telling import tell
 from taid_vlm.convert.command import convert_app
 from taid_vlm.example_answers import ask_examples
 from taid_vlm.report.command import add_report_commands
@@ -28,6 +31,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _first_page(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the installed version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 for commands in (running_app, looking_app, measuring_app, checking_app):
     app.add_typer(commands)
 app.add_typer(recipes_app, name="recipes")
@@ -48,19 +68,19 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         sys.exit(1)
     except OSError as error:
         # The last net, for writers outside our own file functions (trackers, downloads).
         if error.errno not in (*FULL_ERRNO, *DENIED_ERRNO):
             raise
-        print(f"error: cannot write {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        tell(f"error: cannot write {error.filename or 'a file'}: {error.strerror}")
         sys.exit(1)
     except StoppedError as stopped:
-        print(f"stopped: {stopped}", file=sys.stderr)
+        tell(f"stopped: {stopped}")
         sys.exit(RESUMABLE)
     except (CommandStoppedError, KeyboardInterrupt) as stopped:
-        print(f"stopped: {stopped or 'the same command starts anew'}", file=sys.stderr)
+        tell(f"stopped: {stopped or 'the same command starts anew'}")
         sys.exit(INTERRUPTED)
 
 

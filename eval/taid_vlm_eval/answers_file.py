@@ -7,13 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import numpy as np
-
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import disk_errors
 from taid_vlm_eval.answers import Answer, append_lines, as_answer, line_of, parse, read_line, scan
 from taid_vlm_eval.answers_index import AnswersIndex
 from taid_vlm_eval.answers_opening import difference, header_of, make_folder, new_name, open_locks, start_anew
+from taid_vlm_eval.arrays import Flags
 from taid_vlm_eval.marks import Places
 
 _WRITING, _PRESENT, _CLAIMS = 0, 1, 2  # the locks: one writes at a time, all who are here, and one for each claim
@@ -84,7 +83,7 @@ class AnswersFile(Mapping[str, Answer]):
         return self._locks.shared
 
     @property
-    def lacking(self) -> np.ndarray:
+    def lacking(self) -> Flags:
         """Which items have no answer, or one that is not final from before this file was opened here, [N]."""
         return self._index.lacking
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from taid_vlm_eval.answers import Answer, is_final
+from taid_vlm_eval.arrays import Integers
 from taid_vlm_eval.marks import Places
 
 _NONE = -1
@@ -53,7 +54,7 @@ class AnswersIndex:
         place = self._ids.find(one)
         return None if place is None or self._starts[place] == _NONE else int(self._starts[place])
 
-    def starts(self) -> np.ndarray:
+    def starts(self) -> Integers:
         """Where lines begin, in the order of the items, without those that have none."""
         return self._starts[self._starts != _NONE]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Integers
 from taid_vlm_eval.asking import text_of, tiles_of
 from taid_vlm_eval.data import Item, ItemTable
 from taid_vlm_eval.models.protocol import Measuring, Model
@@ -15,7 +16,7 @@ _LIKE = (
 )
 
 
-class Batches(Sequence[np.ndarray]):
+class Batches(Sequence[Integers]):
     """The places of the items of each batch.
 
     Batches are cut from all items, whatever was answered before, whoever asks, and however many ask at the same time. So a
@@ -23,13 +24,13 @@ class Batches(Sequence[np.ndarray]):
     depend on their size.
     """
 
-    def __init__(self, order_N: np.ndarray, batch_size: int) -> None:
+    def __init__(self, order_N: Integers, batch_size: int) -> None:
         self._order_N, self._size = order_N, batch_size
 
     def __len__(self) -> int:
         return -(-len(self._order_N) // self._size)
 
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+    def __getitem__(self, index: int) -> Integers:  # type: ignore[override]
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self._order_N[self.stretch(index).start : self.stretch(index).stop]
@@ -66,7 +67,7 @@ def _length(item: Item, task: Task) -> int:
     return len(text_of(item, task)) + sum(len(question) + len(answer) for question, answer in earlier_turns(item))
 
 
-def _first_pictures(table: ItemTable) -> np.ndarray:
+def _first_pictures(table: ItemTable) -> Integers:
     """The number of the first image of each item, 0 without one, [N]."""
     pictures = table.pictures
     if not len(pictures.numbers):
@@ -75,7 +76,7 @@ def _first_pictures(table: ItemTable) -> np.ndarray:
     return np.where(np.diff(pictures.starts) > 0, first_N, 0)
 
 
-def _picture_tokens(table: ItemTable, task: Task, model: Measuring) -> np.ndarray:
+def _picture_tokens(table: ItemTable, task: Task, model: Measuring) -> Integers:
     """Tokens of all images of each item, [N]."""
     sizes_U2 = table.pictures.sizes(table)
     known: dict[tuple[int, int, int | None], int] = {}

@@ -11,6 +11,7 @@ import typer
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.paths import resolve
+from taid_vlm.common.telling import tell
 from taid_vlm_eval.answering import WORKERS, Standing
 from taid_vlm_eval.command import evaluate_command
 from taid_vlm_eval.judges import open_judge
@@ -77,7 +78,7 @@ def run(
     """
     given = {**locals(), "processes": 1}
     place = place_of(device, processes)
-    say = say_beside if helps else _say
+    say = say_beside if helps else tell
     helps = helps or not place.first
     settings: dict[str, Any] = {"limit": limit, "batch_size": batch_size, "workers": workers, "protocol": protocol}
     settings |= {"family": family, "letters": letters}
@@ -120,10 +121,6 @@ def run(
     if results.not_run:
         raise UserError(f"not run: {', '.join(results.not_run)}; the results of the other tasks are complete")
     return results
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def default_output(model: str | Path, protocol: str = DEFAULT) -> Path:
@@ -171,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         return 1
     except _StoppedError:
         print("stopped; the same command goes on from here", file=sys.stderr)

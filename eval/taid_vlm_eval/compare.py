@@ -13,6 +13,7 @@ import numpy as np
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.paths import resolve
+from taid_vlm_eval.arrays import Floats
 from taid_vlm_eval.compare_categories import MEANS, Categories, categories, category_means
 from taid_vlm_eval.compare_read import (
     Evaluation,
@@ -83,7 +84,7 @@ class Pair:
     differences: list[Difference]
     items: Sequence[Item]
     scored: tuple[Sequence[Scored], Sequence[Scored]]
-    gains_N: np.ndarray
+    gains_N: Floats
     groups: Categories
     notes: list[str]
 

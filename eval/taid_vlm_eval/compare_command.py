@@ -13,6 +13,8 @@ from rich.text import Text
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
+from taid_vlm.common.telling import for_terminal
+from taid_vlm.common.visible import ON_ONE_LINE, visible
 from taid_vlm_eval.compare import Difference, Pair, compare
 from taid_vlm_eval.compare_page import page
 from taid_vlm_eval.table import figure, print_whole
@@ -75,7 +77,7 @@ def _table(pairs: Sequence[Pair], columns: Sequence[Column], caption: str | None
     for heading in ("task", "figure"):
         table.add_column(heading)
     for heading, _, _ in columns:
-        table.add_column(Text(heading), justify="right")
+        table.add_column(Text(visible(heading, ON_ONE_LINE)), justify="right")
     for task, group in groupby(pairs, key=lambda pair: pair.task):
         found = {pair.labels[1]: {one.figure: one for one in pair.differences} for pair in group}
         names = dict.fromkeys(name for figures in found.values() for name in figures)
@@ -83,7 +85,7 @@ def _table(pairs: Sequence[Pair], columns: Sequence[Column], caption: str | None
             cells = [cell(found[model][name]) if name in found[model] else "-" for _, model, cell in columns]
             lower = any(figures[name].lower_is_better for figures in found.values() if name in figures)
             label = f"{'  ' if place else ''}{name}{' (lower is better)' if lower else ''}"
-            table.add_row(Text("" if place else task), Text(label), *cells)
+            table.add_row(Text("" if place else task), Text(visible(label, ON_ONE_LINE)), *cells)
     return table
 
 
@@ -107,7 +109,7 @@ def _print_notes(console: Console, pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         for note in pair.notes:
             line = f"{pair.task}, {pair.labels[1]}: {note}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(for_terminal(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _plain(pair: Pair) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from taid_vlm.common.pages import page_template
+from taid_vlm_eval.arrays import Floats
 from taid_vlm_eval.compare import Difference, Pair
 from taid_vlm_eval.compare_pictures import Picture, Pictures
 from taid_vlm_eval.compare_plots import Plot, plots
@@ -111,7 +112,7 @@ def groups(pair: Pair, most: int, anchor: str = "pair", pictures: Pictures | Non
 def _group(
     anchor: str,
     pair: Pair,
-    gains_N: np.ndarray,
+    gains_N: Floats,
     right: Sequence[Scored],
     wrong: Sequence[Scored],
     labels: tuple[str, str],

@@ -5,6 +5,8 @@ from hashlib import blake2b
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Integers, Marks
+
 _BYTES = 16
 
 
@@ -13,7 +15,7 @@ def mark_of(text: str) -> bytes:
     return blake2b(text.encode("utf-8", errors="surrogatepass"), digest_size=_BYTES).digest()
 
 
-def marks_of(texts: Iterable[str]) -> np.ndarray:
+def marks_of(texts: Iterable[str]) -> Marks:
     """The digests of texts, [N], 16 bytes each."""
     return np.frombuffer(bytearray().join(map(mark_of, texts)), dtype=f"V{_BYTES}")
 
@@ -45,7 +47,7 @@ class Places:
         return int(self._order_N[spot]) if spot < len(self) and self._sorted_N[spot] == mark else None
 
 
-def numbered(marks_M: np.ndarray) -> tuple[np.ndarray, int]:
+def numbered(marks_M: Marks) -> tuple[Integers, int]:
     """Marks by the order in which they come first, [M], and how many different ones there are."""
     _, first_U, which_M = np.unique(marks_M, return_index=True, return_inverse=True)
     rank_U = np.empty(len(first_U), dtype=np.int32)

@@ -7,10 +7,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from taid_vlm_eval.answers import SERVER, Answer
+from taid_vlm_eval.arrays import Integers
 from taid_vlm_eval.asking import request_of
 from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.data import Item, ItemTable
@@ -49,7 +49,7 @@ class Loaded:
     pieces: list[Piece]
 
 
-def load(table: ItemTable, places: np.ndarray, model: Model, task: Task, size: int | None) -> Loaded:
+def load(table: ItemTable, places: Integers, model: Model, task: Task, size: int | None) -> Loaded:
     """Open the pictures of a batch and let the model prepare it, in pieces of at most ``size`` items.
 
     Raises:

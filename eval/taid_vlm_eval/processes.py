@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.telling import tell
 
 _END = 15.0  # seconds that helpers have to end by themselves once everything is answered
 _KILL = 5.0  # seconds that one has once it was told to end
@@ -94,7 +95,7 @@ class Helpers:
         self._passed_on[told] = start + len(lines)
         for line in lines.decode(errors="replace").splitlines():
             if line.startswith(_SAID):
-                print(line.removeprefix(_SAID), file=sys.stderr)
+                tell(line.removeprefix(_SAID))
 
 
 def say_beside(text: str) -> None:

@@ -1,11 +1,11 @@
 """How far an evaluation is, on standard error: a bar on a terminal, a plain line now and then elsewhere."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from taid_vlm.common.telling import tell
 from taid_vlm_eval.answering import Standing, Watch
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def shown(quiet: bool = False) -> Iterator[Watch]:
         with bars(console) as watch:
             yield watch
     else:
-        yield lines(lambda text: print(text, file=sys.stderr, flush=True))
+        yield lines(tell)
 
 
 @contextmanager

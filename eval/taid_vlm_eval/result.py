@@ -9,9 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from taid_vlm_eval.answers import Answer
+from taid_vlm_eval.arrays import Floats
 from taid_vlm_eval.data import Item
 from taid_vlm_eval.judges.judgements import Judgements
 from taid_vlm_eval.marks import mark_of
@@ -31,7 +30,7 @@ class Draws:
         clusters: a digest of what was drawn, item by item; equal ones mean that two figures were drawn alike.
     """
 
-    figure_R: np.ndarray | None = None
+    figure_R: Floats | None = None
     clusters: str = ""
 
 

@@ -84,8 +84,8 @@ class Results(Sequence[Result]):
         return rows + [asdict(one) for one in self.averages.values()]
 
     def to_json(self) -> str:
-        """:meth:`rows` as JSON, indented."""
-        return json.dumps(self.rows(), indent=2, ensure_ascii=False)
+        """:meth:`rows` as JSON, indented, in ASCII: a terminal shows it and obeys nothing in it."""
+        return json.dumps(self.rows(), indent=2)
 
     def __str__(self) -> str:
         from rich.console import Console

@@ -7,6 +7,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from taid_vlm.common.telling import for_terminal
+from taid_vlm.common.visible import ON_ONE_LINE, visible
 from taid_vlm_eval.result import Result
 from taid_vlm_eval.task import NO_SCORER
 
@@ -41,14 +43,14 @@ def print_table(results: "Results", console: Console | None = None) -> None:
             "-" if result.answers_per_second is None else f"{result.answers_per_second:.1f}",
         )
         for name, one in result.named.items():
-            table.add_row("", "", Text(f"  {name}"), with_interval(**one))
+            table.add_row("", "", Text(f"  {visible(name, ON_ONE_LINE)}"), with_interval(**one))
     for task in results.answers_only:
         table.add_row(Text(task), "", "", "answers only")
     for task in results.not_run:
         table.add_row(Text(task), "", "", "not run")
     console = print_whole(table, console)
     for line in _below(results):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(for_terminal(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _below(results: "Results") -> list[str]:

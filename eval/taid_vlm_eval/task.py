@@ -10,6 +10,7 @@ import yaml
 
 from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm.common.plug_ins import TASKS, plug_in, plug_ins
+from taid_vlm.common.secrets import secrets_of
 from taid_vlm_eval.style import Style, require_style
 
 CLUSTERS = ("image", "question", "item")
@@ -163,7 +164,12 @@ def load_task(name_or_path: str | Path, extra_folders: Sequence[str | Path] = ()
             raise UserError(f"no task file at {path}")
     else:
         path = _named(str(name_or_path), _find_tasks(extra_folders))
-    task = build(Task, read_yaml(path), str(path))
+    content = read_yaml(path)
+    for key, secret in secrets_of(content):  # results and answers state what a task says
+        raise UserError(
+            f"{path}: {key} holds {secret}, and results state it: leave it out; docs/security.md has the way for each"
+        )
+    task = build(Task, content, str(path))
     _check(task, path)
     return TaskFile(task, path.parent)
 

@@ -1,8 +1,7 @@
 """The queue that all processes take batches from: there is no list of who does what, only claims that end with their owner."""
 
-import numpy as np
-
 from taid_vlm_eval.answers_file import AnswersFile
+from taid_vlm_eval.arrays import Integers
 from taid_vlm_eval.batching import Batches
 
 
@@ -40,7 +39,7 @@ class Work:
     def _is_open(self, number: int) -> bool:
         return bool(self._file.lacking[self._batches[number]].any())
 
-    def places(self, number: int) -> np.ndarray:
+    def places(self, number: int) -> Integers:
         """The places of the items of a batch that lack answers."""
         places_n = self._batches[number]
         return places_n[self._file.lacking[places_n]]

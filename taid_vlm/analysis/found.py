@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from taid_vlm.common.pages import visible
+from taid_vlm.common.visible import ON_ONE_LINE, visible
 from taid_vlm.report.chart import Chart
 from taid_vlm.report.scale import short
 
@@ -72,7 +72,7 @@ def _lines(table: Table) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return visible(text, {"\n": " ", "\t": " "})
+    return visible(text, ON_ONE_LINE)
 
 
 def _finite(value: Any) -> Any:

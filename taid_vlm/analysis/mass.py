@@ -95,7 +95,13 @@ def _teacher(recipe: Recipe, device: torch.device, precision: str, say: Callable
         teacher.model.to(device) if spec.placement == "sharded" else None
         return teacher
 
-    outline = teacher_without_weights(spec.checkpoint, spec.language_model, spec.chat_template, spec.revision)
+    outline = teacher_without_weights(
+        spec.checkpoint,
+        spec.language_model,
+        spec.chat_template,
+        spec.revision,
+        trust_remote_code=spec.trust_remote_code,
+    )
     yield Speaker(TEACHER, outline, opened)
 
 

@@ -9,7 +9,8 @@ from taid_vlm.analysis.found import Found
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm.common.pages import STYLE as PAGE_STYLE
-from taid_vlm.common.pages import page_template, visible
+from taid_vlm.common.pages import page_template
+from taid_vlm.common.visible import ON_ONE_LINE, visible
 from taid_vlm.report.chart import HEIGHT, STYLE, WIDTH, Chart, Line, draw
 
 FOLDER = Path(__file__).parent
@@ -52,22 +53,21 @@ def check_name(target: Path) -> None:
 
 def page(found: Found) -> str:
     """The page."""
-    drawn = [(chart, draw(chart, f"chart-{place}")) for place, chart in enumerate(found.charts)]
-    return page_template(FOLDER, "page", styles=(STYLE,)).render(found=found, drawn=drawn)
+    return page_template(FOLDER, "page", styles=(STYLE,)).render(found=found, drawn=_drawn(found))
 
 
 def picture(found: Found) -> str:
     """The charts with their legends, two beside each other."""
-    charts = [chart for chart in found.charts if draw(chart, "try")]
-    columns = min(COLUMNS, max(1, len(charts)))
+    drawn = [(chart, svg) for chart, svg in _drawn(found) if svg]
+    columns = min(COLUMNS, max(1, len(drawn)))
     width = columns * (WIDTH + AIR) + AIR
-    rows = [charts[start : start + columns] for start in range(0, len(charts), columns)]
+    rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
     parts: list[str] = []
     y = AIR + LINE
     for row in rows:
-        for column, chart in enumerate(row):
-            parts += _panel(chart, f"chart-{len(parts)}", AIR + column * (WIDTH + AIR), y)
-        y += max(_height(chart) for chart in row) + AIR
+        for column, (chart, svg) in enumerate(row):
+            parts += _panel(chart, svg, AIR + column * (WIDTH + AIR), y)
+        y += max(_height(chart) for chart, _ in row) + AIR
     style = "".join(file.read_text(encoding="utf-8") for file in (PAGE_STYLE, STYLE)) + PICTURE_STYLE
     title = _text(found.title)
     head = (
@@ -78,7 +78,12 @@ def picture(found: Found) -> str:
     return f"{head}{''.join(parts)}</svg>\n"
 
 
-def _panel(chart: Chart, key: str, x: int, y: int) -> Iterator[str]:
+def _drawn(found: Found) -> list[tuple[Chart, Markup]]:
+    """Every chart with its SVG, which is empty where there is nothing to draw."""
+    return [(chart, draw(chart, f"chart-{place}")) for place, chart in enumerate(found.charts)]
+
+
+def _panel(chart: Chart, svg: Markup, x: int, y: int) -> Iterator[str]:
     """Title and unit, the chart, the name of its horizontal axis, and a line for each of its lines; what is too long is cut off."""
     unit = chart.unit + (", logarithmic" if chart.log else "")
     below = 2 * LINE + HEIGHT
@@ -88,7 +93,7 @@ def _panel(chart: Chart, key: str, x: int, y: int) -> Iterator[str]:
         f'<text class="muted" x="{WIDTH - 8}" y="{below + 12}" text-anchor="end">{_text(chart.x_title)}</text></g>'
     )
     place = Markup(f'<svg y="{2 * LINE}" width="{WIDTH}" height="{HEIGHT}" class="chart"')
-    yield draw(chart, key).replace('<svg class="chart"', place, 1)
+    yield svg.replace('<svg class="chart"', place, 1)
     for number, line in enumerate(chart.lines):
         yield _legend(line, below + LINE * (number + 1))
     yield "</svg>"
@@ -106,4 +111,4 @@ def _height(chart: Chart) -> int:
 
 
 def _text(text: str) -> str:
-    return str(escape(visible(text, {"\n": " ", "\t": " "})))
+    return str(escape(visible(text, ON_ONE_LINE)))

@@ -14,7 +14,7 @@ from taid_vlm.analysis.bounds import (
     targets_of_taid,
 )
 from taid_vlm.analysis.found import Found, Table, number
-from taid_vlm.analysis.rounds import Data, Round, distilled, first_collapse, make_data, needed_norm
+from taid_vlm.analysis.rounds import Array, Data, Round, distilled, first_collapse, make_data, needed_norm
 from taid_vlm.common.errors import UserError
 from taid_vlm.losses import linear_t
 from taid_vlm.report.chart import Chart, Line
@@ -227,7 +227,7 @@ def _charts(one: Compared) -> Iterator[Chart]:
     )
 
 
-def _listed(values_K: np.ndarray) -> list[float]:
+def _listed(values_K: Array) -> list[float]:
     return [float(value) for value in values_K]
 
 

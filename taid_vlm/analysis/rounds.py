@@ -41,7 +41,8 @@ class Data:
     @property
     def coefficients(self) -> Array:
         """The labels in the basis."""
-        return self.basis.T @ self.labels
+        coefficients_K: Array = self.basis.T @ self.labels
+        return coefficients_K
 
 
 @dataclass(frozen=True)

@@ -178,5 +178,11 @@ def _parameters(run: Run) -> float:
     spec = load_recipe(run.folder / "recipe.yaml").teacher
     if spec is None:
         raise UserError(f"{run.name} has no teacher; the capacity gap is between students and teachers")
-    outline = teacher_without_weights(spec.checkpoint, spec.language_model, spec.chat_template, spec.revision)
+    outline = teacher_without_weights(
+        spec.checkpoint,
+        spec.language_model,
+        spec.chat_template,
+        spec.revision,
+        trust_remote_code=spec.trust_remote_code,
+    )
     return round(count_parameters(outline.model) / 1e6, 3)

@@ -37,7 +37,8 @@ def relative_steps(values_N: Array) -> Array:
     """
     sums_N = values_N[1:] + values_N[:-1]
     gaps_N = np.diff(values_N) / np.sqrt(2)
-    return np.divide(2 * gaps_N, sums_N, out=np.zeros_like(gaps_N), where=sums_N > 0)
+    steps_N: Array = np.divide(2 * gaps_N, sums_N, out=np.zeros_like(gaps_N), where=sums_N > 0)
+    return steps_N
 
 
 def wobble(values: Sequence[float], seed: int = 0) -> Wobble:

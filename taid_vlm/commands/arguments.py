@@ -24,4 +24,7 @@ RecipeName = Annotated[str, typer.Argument(help=RECIPE_HELP, autocompletion=comp
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key.path=value over the recipe, for example training.steps=100")
 ]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="run code that comes with the student's language model")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print only the result")]

@@ -1,19 +1,11 @@
-"""Commands about the installation: ``doctor``, ``version``; and ``new``, which writes a first recipe."""
+"""``doctor``, which looks at the installation, and ``new``, which writes a first recipe."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from taid_vlm import __version__
-
 checking_app = typer.Typer()
-
-
-@checking_app.command()
-def version() -> None:
-    """The installed version."""
-    print(__version__)
 
 
 @checking_app.command()

@@ -54,7 +54,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "export": (
         "taid-vlm export runs/taid               # writes runs/taid/export",
         "taid-vlm export runs/taid/student exported --to smolvlm --gguf",
-        "taid-vlm export runs/taid --push me/my-student",
+        "taid-vlm export runs/taid --push me/my-student --private",
     ),
     "quickstart": (
         "taid-vlm quickstart",
@@ -75,7 +75,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "taid-vlm new recipe.yaml --teacher Qwen/Qwen3-VL-8B-Instruct --student Qwen/Qwen3-0.6B --data train.jsonl --gpus 1",
         "taid-vlm new text.yaml --text --teacher Qwen/Qwen3-8B --student Qwen/Qwen3-0.6B --data ./notes.txt --gpus 0",
     ),
-    "version": ("taid-vlm version",),
     "study": ("taid-vlm study --jobs 2", "taid-vlm study status"),
     "study prepare": ("taid-vlm study prepare",),
     "study run": ("taid-vlm study run --seeds 1 --methods taid,kl",),

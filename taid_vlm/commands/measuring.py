@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from taid_vlm.commands.arguments import TrustRemoteCode
 from taid_vlm.commands.quiet import quietly
+from taid_vlm.common.visible import visible
 from taid_vlm_eval.arguments import TasksFolder, complete_tasks, names_in
 from taid_vlm_eval.command import evaluate_command
 
@@ -50,11 +52,13 @@ def chat(
     model: Annotated[str, typer.Argument(help="folder of a student")],
     image: Annotated[Path | None, typer.Option(help="picture that the questions are about")] = None,
     prompt: Annotated[str | None, typer.Option(help="one question; without it they are read line by line")] = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Ask a student questions."""
     from taid_vlm.chat import chat as answer
 
-    answer(model, image, [prompt] if prompt is not None else _typed_questions(), print)
+    questions = [prompt] if prompt is not None else _typed_questions()
+    answer(model, image, questions, lambda said: print(visible(said)), trust_remote_code=trust_remote_code)
 
 
 def _typed_questions() -> Iterator[str]:

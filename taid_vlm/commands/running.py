@@ -11,6 +11,7 @@ from taid_vlm.commands.arguments import (
     Overrides,
     Quiet,
     RecipeName,
+    TrustRemoteCode,
     complete_recipes,
     complete_strategies,
 )
@@ -110,12 +111,20 @@ def export(
     gguf: Annotated[
         bool, typer.Option("--gguf", help="also llama.cpp's files, by its converter in $LLAMA_CPP")
     ] = False,
-    push: Annotated[str, typer.Option(help="repository on the hub to upload to, such as me/my-student")] = "",
+    push: Annotated[
+        str,
+        typer.Option(
+            help="repository on the hub to upload to, such as me/my-student; an export that is there goes as it is"
+        ),
+    ] = "",
+    private: Annotated[bool, typer.Option("--private", help="create the repository for its owner alone")] = False,
+    message: Annotated[str, typer.Option(help="of the upload's commit")] = "",
+    trust_remote_code: TrustRemoteCode = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print only FOLDER: CLASS")] = False,
 ) -> None:
     """Write a checkpoint that stock transformers loads, proven by reloading it in a fresh process."""
-    from taid_vlm.exporting import export_run
+    from taid_vlm.exporting import Wish, export_run
 
     with quietly(quiet):
-        told = export_run(model, target, to, gguf=gguf, push=push)
+        told = export_run(Wish(model, target, to, gguf, push, private, message, trust_remote_code))
     print(told.splitlines()[0] if quiet else told)

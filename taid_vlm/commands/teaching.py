@@ -48,12 +48,15 @@ def _answers_ctrl_c(callback: Callable[..., Any], path: str) -> Callable[..., An
     def call(*arguments: Any, **options: Any) -> Any:
         try:
             return callback(*arguments, **options)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             kept = path in GO_ON
             raise CommandStoppedError(
-                "what was done is kept; the same command goes on from there"
-                if kept
-                else "nothing was kept; the same command starts anew"
+                str(stopped)  # what the command itself says of it
+                or (
+                    "what was done is kept; the same command goes on from there"
+                    if kept
+                    else "nothing was kept; the same command starts anew"
+                )
             ) from None
 
     return call

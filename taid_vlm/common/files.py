@@ -4,21 +4,51 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from taid_vlm.common.errors import UserError
 
 
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file for reading that a stranger has named: of a pipe the beginning may never come, of a device the end.
+
+    Raises:
+        OSError: it is not there, not readable, or no plain file.
+    """
+    try:
+        plain = stat.S_ISREG(path.stat().st_mode)
+    except ValueError as error:  # a name that no file can have
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+    if not plain:
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return open(path, "rb")
+
+
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Hexadecimal SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: see :func:`open_plain`.
+    """
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def samples_of(path: Path, places: int, size: int) -> Iterator[bytes]:
+    """What stands at some evenly spaced places of a large file, ``size`` bytes at each, the first at its start and the last at its end."""
+    last = max(0, path.stat().st_size - size)
+    with open(path, "rb") as file:
+        for place in range(places):
+            file.seek(last * place // (places - 1))
+            yield file.read(size)
 
 
 def require_space(folder: Path, needed_bytes: int, what: str) -> None:

@@ -1,8 +1,7 @@
-"""What is shown of data in a page or a terminal: pictures inside of the page, and text that is not obeyed."""
+"""Pages that need nothing else: templates whose text is escaped and shown rather than obeyed, and pictures inside of the page."""
 
 import base64
 import io
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from taid_vlm.common.visible import BREAKS, visible
+
 STYLE = Path(__file__).parent / "page.css"  # colours, text and tables of all pages
-JOINERS = "\u200c\u200d"  # invisible, but words of some scripts and many emoji are written with them
-BREAKS = {"\n": "\n", "\t": "\t"}
 
 
 def page_template(
@@ -53,21 +52,3 @@ def data_uri(image: Any) -> str:
         encoded[kind] = file.getvalue()
     kind = min(encoded, key=lambda name: len(encoded[name]))
     return f"data:image/{kind};base64,{base64.b64encode(encoded[kind]).decode()}"
-
-
-def visible(text: str, breaks: Mapping[str, str] = BREAKS) -> str:
-    """Text without anything that an output would obey rather than show: controls, direction marks, lone surrogates.
-
-    Args:
-        breaks: what stands for line breaks and tabs.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(breaks[character] if character in breaks else _escaped(character) for character in text)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    never = 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE  # not characters, and not allowed in XML
-    hidden = unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") and character not in JOINERS
-    return character.encode("unicode_escape").decode() if never or hidden else character

@@ -1,21 +1,37 @@
-"""Secrets that stand where they would be written down: passwords in addresses, access tokens."""
+"""Secrets that stand where they would be written down or told: passwords in addresses, access tokens, what the environment keeps."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-# Tokens of the hub, of OpenAI and its like, of W&B (in its key=value form), of GitHub; long enough to be no name.
-TOKEN = re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})\b")
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
-KEYS = re.compile(
-    r"^(api[-_]?key|key|token|access[-_]?token|auth|password|secret|sig|signature|x-amz-signature)$", re.I
+# Tokens of the hub, of OpenAI and its like, of GitHub and GitLab, NVIDIA, Groq, Google, AWS and Slack; long enough to be no name.
+TOKEN = re.compile(
+    r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|nvapi-[\w-]{20,}"
+    r"|gsk_[A-Za-z0-9]{20,}|AIza[\w-]{35}|AKIA[A-Z0-9]{16}|xox[abpros]-[\w-]{20,})"
 )
+BEARER = re.compile(r"\b(Bearer\s+)[\w.~+/=-]{8,}", re.I)
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+KEYS = (
+    r"(?:api[-_]?key|key|token|access[-_]?token|auth|password|passwd|secret|client[-_]secret|sig|signature|x-amz-signature|"
+    r"x-amz-security-token|x-amz-credential)"
+)
+KEY = re.compile(f"{KEYS}$", re.I)
+USER = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>/?#]*@")
+QUERY = re.compile(rf"([?&;]{KEYS}=)[^\s\"'<>&;#]+", re.I)
+# Names of environment variables whose values are secrets, and how long such a value is at least: below that it is a word.
+VARIABLE = re.compile(r"(TOKEN|(API|ACCESS|SECRET|PRIVATE|AUTH)_?KEY|SECRET|PASSWORD|PASSWD)$", re.I)
+SHORTEST = 8
+HIDDEN = "[hidden]"
 
 
 def secret_in(text: str) -> str:
     """What secret a text holds, in words that do not repeat it; empty for none."""
-    if TOKEN.search(text):
+    for name, value in _kept_by_the_environment():
+        if value in text:
+            return f"the value of the environment variable {name}"
+    if TOKEN.search(text) or BEARER.search(text):
         return "an access token"
     for address in ADDRESS.findall(text):
         try:
@@ -24,7 +40,7 @@ def secret_in(text: str) -> str:
             continue
         if parts.password is not None or (parts.username is not None and parts.scheme in ("http", "https")):
             return f"a user name or password in the address of {parts.hostname}"
-        if any(KEYS.match(key) for key, _ in parse_qsl(parts.query)):
+        if any(KEY.match(key) for key, _ in parse_qsl(parts.query)):
             return f"a key in the address of {parts.hostname}"
     return ""
 
@@ -39,3 +55,27 @@ def secrets_of(content: Any, above: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(content, (list, tuple)):
         for index, value in enumerate(content):
             yield from secrets_of(value, f"{above}.{index}")
+
+
+def without_secrets(text: str) -> str:
+    """The text with each secret that it holds hidden; the rest stays, so that a message can still be understood."""
+    for _, value in _kept_by_the_environment():
+        text = text.replace(value, HIDDEN)
+    text = USER.sub(rf"\1{HIDDEN}@", text)
+    text = QUERY.sub(rf"\1{HIDDEN}", text)
+    return BEARER.sub(rf"\1{HIDDEN}", TOKEN.sub(HIDDEN, text))
+
+
+def hidden_in(content: Any) -> Any:
+    """JSON values with the secrets of all texts below them hidden."""
+    if isinstance(content, str):
+        return without_secrets(content)
+    if isinstance(content, Mapping):
+        return {key: hidden_in(value) for key, value in content.items()}
+    return [hidden_in(value) for value in content] if isinstance(content, (list, tuple)) else content
+
+
+def _kept_by_the_environment() -> Iterator[tuple[str, str]]:
+    for name, value in os.environ.items():
+        if len(value) >= SHORTEST and VARIABLE.search(name):
+            yield name, value

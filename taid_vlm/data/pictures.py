@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, Protocol
 
 from PIL import Image
 
+from taid_vlm.common.files import open_plain
+
 # Modes that PNG keeps as they are, and those that TIFF keeps; the rest (HSV, premultiplied alpha) has a near relative.
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 TIFF_MODES = ("PA", "I", "F", "RGBX", "CMYK", "YCbCr", "LAB")
@@ -133,7 +135,8 @@ class PictureDigests:
         """Of a picture that cannot be read that of nothing: it is judged when it is opened."""
         if picture not in self._known:
             try:
-                data = picture.read_bytes()
+                with open_stream(picture) as stream:
+                    data = stream.read()
             except OSError:
                 data = b""
             self._known[picture] = hashlib.sha256(data).hexdigest()
@@ -144,6 +147,6 @@ def open_stream(picture: Picture) -> BinaryIO:
     """The encoded bytes as a file: that on the disk where there is one, so that a header can be read alone.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no plain file.
     """
-    return picture.open("rb") if isinstance(picture, Path) else io.BytesIO(picture.read_bytes())
+    return open_plain(picture) if isinstance(picture, Path) else io.BytesIO(picture.read_bytes())

@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import threading
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from taid_vlm.common.assets import cache_folder
+from taid_vlm.common.reach import why_unreachable
+from taid_vlm.common.secrets import without_secrets
 
 PATIENCE = 2.0  # seconds for the hub
 WALK = 1.0  # seconds for the size of a folder
@@ -56,17 +55,13 @@ def hub(offline: bool) -> Hub:
     """Ask the hub for one byte, for ``PATIENCE`` seconds at most."""
     from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 
+    address = without_secrets(ENDPOINT)
     if HF_HUB_OFFLINE:
-        return Hub(ENDPOINT, "offline", "HF_HUB_OFFLINE is set")
+        return Hub(address, "offline", "HF_HUB_OFFLINE is set")
     if offline:
-        return Hub(ENDPOINT, "not tried", "--offline")
-    said: list[str] = []
-    # Looking up a name has no timeout of its own.
-    thread = threading.Thread(target=lambda: said.append(_ask(ENDPOINT)), daemon=True)
-    thread.start()
-    thread.join(PATIENCE + 0.5)
-    why = said[0] if said else f"no answer in {PATIENCE:g} s"
-    return Hub(ENDPOINT, "not reached" if why else "reached", why)
+        return Hub(address, "not tried", "--offline")
+    why = without_secrets(why_unreachable(ENDPOINT, PATIENCE))
+    return Hub(address, "not reached" if why else "reached", why)
 
 
 def accelerate_config() -> str | None:
@@ -74,17 +69,6 @@ def accelerate_config() -> str | None:
     from accelerate.commands.config.config_args import default_config_file
 
     return default_config_file if Path(default_config_file).is_file() else None
-
-
-def _ask(address: str) -> str:
-    """Why there was no answer; empty where there was one."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=PATIENCE):
-            return ""
-    except urllib.error.HTTPError:
-        return ""  # it refuses, so it is there
-    except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", error))
 
 
 def _free(path: Path) -> int:

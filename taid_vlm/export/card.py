@@ -1,18 +1,23 @@
-"""The card of an exported checkpoint: what it is, how it was proven, what it was made from, and under which licences."""
+"""The card of an exported checkpoint: what it is, how it is loaded, how it was proven, what it was made from, and under which licences."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
+from taid_vlm.common.markdown import card, plain, table
 from taid_vlm.common.versions import versions
-from taid_vlm.export.facts import Parts
 from taid_vlm.export.gate import Proof
+from taid_vlm.models.origins import part_origins
+from taid_vlm.models.specs import StudentSpec
 
+PLACE = "FOLDER"  # stands for the folder, until the export has a name on a hub
 HOW = {
     "language_model": """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")""",
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+messages = [{"role": "user", "content": "What is it?"}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0], skip_special_tokens=True))""",
     "stock": """from transformers import AutoModelForImageTextToText, AutoProcessor
 
 model = AutoModelForImageTextToText.from_pretrained("FOLDER")
@@ -21,25 +26,36 @@ messages = [{"role": "user", "content": [{"type": "image", "path": "picture.png"
 inputs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
 print(processor.decode(model.generate(**inputs, max_new_tokens=64)[0], skip_special_tokens=True))""",
 }
+NO_LICENCE = """No licence is claimed: it follows from the licences of these parts, of the teacher and of the data. Look them up, and name it in the
+field `license` above before publishing."""
+KEPT = ("license", "language", "base_model", "base_model_relation", "datasets")  # of the card of the run
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of the student beside its weights.
+
+    Attributes:
+        fields: of the card that its run has written. text: Markdown of the recipe and what was measured.
+    """
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
 
 
 def export_card(
-    parts: Parts, kind: str, proofs: tuple[Proof, ...], notes: tuple[str, ...], about: str, name: str
+    spec: StudentSpec, kind: str, proofs: tuple[Proof, ...], notes: tuple[str, ...], about: About, name: str
 ) -> str:
-    """Markdown with the fields that a hub reads.
-
-    Args:
-        about: Markdown of the run: recipe and what was measured.
-    """
-    how = HOW["language_model"] if kind == "language_model" else HOW["stock"]
+    """Markdown with the fields that a hub reads."""
+    how, told = HOW["language_model" if kind == "language_model" else "stock"], about.text
     if kind == "custom":
         how = how.replace('pretrained("FOLDER")', 'pretrained("FOLDER", trust_remote_code=True)')
+        told = told.replace("taid-vlm eval FOLDER ", "taid-vlm eval FOLDER --trust-remote-code ")
     warnings = "".join(f"\n> {note}\n" for note in notes)
     packages = "\n".join(f"- {key} {value}" for key, value in versions().items())
-    return f"""---
-{yaml.safe_dump(_fields(parts, kind), sort_keys=False).strip()}
----
-# {name}
+    # The card of a run has this section, and of more than the parts.
+    made_from = "" if "## Parts\n" in about.text.splitlines(keepends=True) else f"{_made_from(spec)}\n\n"
+    body = f"""# {plain(name)}
 
 A student trained with taid-vlm, as `{proofs[0].architecture}`.
 {warnings}
@@ -47,55 +63,40 @@ A student trained with taid-vlm, as `{proofs[0].architecture}`.
 {how}
 ```
 
-## Parts and licences
-
-{_parts_table(parts)}
-
-The licence of this checkpoint follows from those of its parts and of its training data: name it in the field `license` above
-before publishing.
-
-## Proof
+{made_from}## Proof
 
 Reloaded in a fresh process, with no missing and no unexpected parameter: largest difference of logits to the trained student
 {proofs[0].difference:.1e} in fp32, greedy answers equal. {_pixels(kind, proofs[0])}
 
-## Versions
+Exported with:
 
 {packages}
 
-{about}"""
+{told}"""
+    return card(_fields(spec, kind, about), body)
 
 
-def _fields(parts: Parts, kind: str) -> dict[str, Any]:
-    sees = kind != "language_model"
+def _fields(spec: StudentSpec, kind: str, about: About) -> dict[str, Any]:
+    known = about.fields or _fields_of_spec(spec)
     return {
         "library_name": "transformers",
-        "pipeline_tag": "image-text-to-text" if sees else "text-generation",
-        "license": "other",
-        "base_model": _bases(parts, sees),
-        "tags": ["distillation", "taid-vlm"],
+        "pipeline_tag": "text-generation" if kind == "language_model" else "image-text-to-text",
+        **{key: known[key] for key in KEPT if key in known},
+        "tags": [*known.get("tags", ["taid-vlm"]), *(["custom_code"] if kind == "custom" else [])],
     }
 
 
-def _bases(parts: Parts, sees: bool) -> list[str]:
-    encoder = parts.spec.vision_encoder
-    return [parts.spec.language_model.source, *([encoder.name] if sees and encoder is not None else [])]
+def _fields_of_spec(spec: StudentSpec) -> dict[str, Any]:
+    origins = [one.origin for one in part_origins(spec) if one.origin is not None]
+    bases = list(dict.fromkeys(origin.hub for origin in origins if origin.hub))
+    # Of a teacher and of the data nothing is known, so no licence.
+    return {"base_model": bases, "base_model_relation": "finetune"} if bases else {}
 
 
-def _parts_table(parts: Parts) -> str:
-    spec = parts.spec
-    rows = [("language model", spec.language_model.source, parts.facts.text)]
-    if spec.vision_encoder is not None and spec.projector is not None:
-        rows.append(
-            (
-                "vision encoder",
-                f"{spec.vision_encoder.name} ({spec.vision_encoder.library})",
-                spec.vision_encoder.weights,
-            )
-        )
-        rows.append(("projector", spec.projector.name, "trained here"))
-    lines = [f"| {part} | {source} | {what} |" for part, source, what in rows]
-    return "\n".join(["| part | source | |", "|---|---|---|", *lines])
+def _made_from(spec: StudentSpec) -> str:
+    rows = [(one.part, one.name, one.origin.licence if one.origin else "random start") for one in part_origins(spec)]
+    cells = table(("part", "source", "licence"), [tuple(map(plain, row)) for row in rows])
+    return f"## Parts\n\n{cells}\n\n{NO_LICENCE}"
 
 
 def _pixels(kind: str, proof: Proof) -> str:

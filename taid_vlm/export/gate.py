@@ -84,7 +84,8 @@ class FreshProcess:
             self._process.stdin.flush()
             for line in self._process.stdout:
                 if line.startswith("ANSWER "):
-                    return json.loads(line[7:])
+                    answer: dict[str, Any] = json.loads(line[7:])
+                    return answer
         except BrokenPipeError:
             pass
         said = (Path(self.scratch.name) / "stderr").read_text(errors="replace").strip().splitlines()

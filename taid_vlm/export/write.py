@@ -4,7 +4,6 @@ import json
 import re
 import tempfile
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm.common.files import new_folder, require_space
-from taid_vlm.export.card import export_card
+from taid_vlm.export.card import About, export_card
 from taid_vlm.export.custom import CUSTOM
 from taid_vlm.export.facts import Facts, Parts, facts_of
 from taid_vlm.export.gate import FreshProcess, Proof, check_reload
 from taid_vlm.export.plan import fitting
 from taid_vlm.export.probes import picture_probes, text_probe
 from taid_vlm.export.processors import stock_tokenizer
+from taid_vlm.export.record import Exported, fingerprint, write_record
 from taid_vlm.export.targets import TARGETS, Native, Target
 from taid_vlm.models.loaded import LoadedStudent
 
@@ -30,22 +30,8 @@ TOWER_KEYS = re.compile(r"(^|\.)vision_tower\.(embeddings|encoder|pre_layrnorm|p
 NESTED_TOWERS = ("clip_vision_model", "siglip_vision_model", "siglip2_vision_model")
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What was written.
-
-    Attributes:
-        kind: name of the target. proofs: of the checkpoint, and of the plain language model beside it.
-    """
-
-    kind: str
-    folder: Path
-    proofs: tuple[Proof, ...]
-    notes: tuple[str, ...]
-
-
 def export_student(
-    loaded: LoadedStudent, target: Path, to: str = "auto", process: FreshProcess | None = None, about: str = ""
+    loaded: LoadedStudent, target: Path, to: str = "auto", process: FreshProcess | None = None, about: About = About()
 ) -> Exported:
     """Write ``loaded`` to ``target`` and prove in a fresh process that stock transformers gives the same.
 
@@ -53,7 +39,7 @@ def export_student(
         to: ``auto`` for the first class that fits (``custom`` if none does, ``language_model`` without pictures), or the
             name of a class.
         process: one to use again for several exports.
-        about: Markdown on the recipe and what was measured, for the card.
+        about: the recipe and what was measured, for the card.
 
     Raises:
         UserError: the target exists, the class cannot hold the student, there is no space, or the proof failed; then
@@ -72,8 +58,12 @@ def export_student(
             notes: tuple[str, ...] = ()
         else:
             proofs, notes = _write_multimodal(parts, CUSTOM if kind == "custom" else TARGETS.get(kind), folder, fresh)
-        (folder / "README.md").write_text(export_card(parts, kind, proofs, notes, about, target.name))
-    return Exported(kind, target, proofs, notes)
+        done = Exported(kind, target, proofs, notes)
+        (folder / "README.md").write_text(
+            export_card(loaded.spec, kind, proofs, notes, about, target.name), encoding="utf-8"
+        )
+        write_record(done, folder, fingerprint(loaded.sha256, loaded.spec.model_dump(mode="json")))
+    return done
 
 
 def chosen_kind(loaded: LoadedStudent, to: str) -> tuple[str, Facts]:

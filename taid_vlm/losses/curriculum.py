@@ -78,7 +78,7 @@ class CurriculumTemperature(nn.Module):
 
     def forward(self, reversal: float) -> Tensor:
         """T, a scalar, with a backward that multiplies the gradient to theta by ``-reversal``."""
-        theta = _ReverseGradient.apply(self.theta, reversal)
+        theta: Tensor = _ReverseGradient.apply(self.theta, reversal)
         return self.low + self.span * theta.sigmoid()
 
 

@@ -135,7 +135,7 @@ def reverse_kl_closed(rows: Rows) -> Tensor:
 def total_variation_closed(rows: Rows) -> Tensor:
     """``total_variation``: dD/dq = 1/2 sign(q - p)."""
     gap_nV = torch.sub(rows.q, rows.p, out=rows.new())
-    values_n = 0.5 * torch.linalg.vector_norm(gap_nV, ord=1, dim=-1)
+    values_n: Tensor = 0.5 * torch.linalg.vector_norm(gap_nV, ord=1, dim=-1)
     rows.keep_slope(gap_nV.sign_().mul_(0.5))
     return values_n
 

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import new_folder, require_space, sha256_of
 from taid_vlm.common.paths import resolve
+from taid_vlm.common.remote_code import refusal, trusted
 from taid_vlm.models.layers import cut_layers, decoder_layers, layers_to_keep
 from taid_vlm.models.specs import LanguageModelSpec
 
@@ -48,7 +50,8 @@ def load_language_model(
         UserError: the source is not there, or the layers asked for do not exist.
     """
     source = checked_source(spec)
-    options: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
+    trust = trusted(source, spec.revision, spec.trust_remote_code)
+    options: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": trust}
     if spec.gguf_file is not None:
         if load_weights:
             source = str(_converted_gguf(Path(source), spec.gguf_file))
@@ -56,7 +59,9 @@ def load_language_model(
             options["gguf_file"] = spec.gguf_file
     try:
         model, tokenizer = _open(source, dtype, load_weights, options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnpicklingError) as error:
+        if why := refusal(error, "trust_remote_code: true beside its source"):
+            raise UserError(f"cannot load the language model {spec.source!r}: {why}") from error
         raise UserError(
             f"cannot load the language model {spec.source!r}: {str(error).splitlines()[0]}. Give a hub id, a folder written as "
             f"./folder, or asset:NAME"
@@ -106,8 +111,9 @@ def _converted_gguf(folder: Path, file_name: str) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     require_space(target, 12 * gguf.stat().st_size, f"the converted {file_name}")
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file_name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file_name)
+    options: dict[str, Any] = {"gguf_file": file_name, "trust_remote_code": False}
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     # The weights are plain floats now: without this, saving would ask for a GGUF quantiser.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config

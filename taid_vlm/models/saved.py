@@ -16,6 +16,7 @@ from torch import Tensor
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import new_folder, require_space, sha256_of
+from taid_vlm.common.remote_code import trusted
 from taid_vlm.models.assemble import build_student, join
 from taid_vlm.models.loaded import LoadedStudent
 from taid_vlm.models.processor import Processor
@@ -69,18 +70,19 @@ def save_student(
             language_model.config.save_pretrained(folder / "language_model")
 
 
-def load_student(path: str | Path, *, merge: bool = True) -> LoadedStudent:
+def load_student(path: str | Path, *, merge: bool = True, trust_remote_code: bool = False) -> LoadedStudent:
     """Open a saved student, in evaluation mode and fp32.
 
     Args:
         merge: add adapters into the weights; False keeps them apart, to train on.
+        trust_remote_code: let the language model's own code run, where the student was made of one that has it.
 
     Raises:
-        UserError: not a student's folder, damaged weights, or parameters that are missing or unknown.
+        UserError: not a student's folder, damaged weights, parameters that are missing or unknown, or code that is not allowed.
     """
     folder = Path(path).expanduser()
     about = read_about(folder)
-    spec = StudentSpec.model_validate(about["spec"])
+    spec = allowed_spec(folder, about, trust_remote_code)
     tensors = _read_weights(folder, about["sha256"])
     if about["weights"] == "full":
         student, processor = _empty_student(folder, spec)
@@ -94,21 +96,39 @@ def load_student(path: str | Path, *, merge: bool = True) -> LoadedStudent:
     return LoadedStudent(student.eval(), processor, spec, str(folder), about["sha256"])
 
 
-def empty_student(path: str | Path) -> tuple[Student, Processor, StudentSpec]:
+def empty_student(path: str | Path, *, trust_remote_code: bool = False) -> tuple[Student, Processor, StudentSpec]:
     """A saved student without its weights, on the meta device, adapters left out; no weight file is read.
 
+    Args:
+        trust_remote_code: see :func:`load_student`.
+
     Raises:
-        UserError: not a student's folder, or parts that its spec names are not there.
+        UserError: not a student's folder, parts that its spec names are not there, or code that is not allowed.
     """
     folder = Path(path).expanduser()
     about = read_about(folder)
-    spec = StudentSpec.model_validate(about["spec"])
+    spec = allowed_spec(folder, about, trust_remote_code)
     if about["weights"] == "trained":
         student, processor = build_student(spec.model_copy(update={"train": TrainedParts()}), load_weights=False)
     else:
         with torch.device("meta"):
             student, processor = _empty_student(folder, spec)
     return student.requires_grad_(False).eval(), processor, spec
+
+
+def allowed_spec(folder: Path, about: dict[str, Any], trust_remote_code: bool) -> StudentSpec:
+    """The spec in ``student.json``. Who opens a student decides whether code may run, not who saved it.
+
+    Raises:
+        UserError: it names a language model with code of its own, and that is not allowed.
+    """
+    spec = StudentSpec.model_validate(about["spec"])
+    if spec.language_model.trust_remote_code and not trust_remote_code:
+        raise UserError(
+            f"the student {folder} has a language model with code of its own, of {spec.language_model.source!r}, which was not run: read "
+            f"that code, and allow it with --trust-remote-code, or of a teacher with teacher.trust_remote_code: true"
+        )
+    return spec
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -156,9 +176,10 @@ def _read_weights(folder: Path, expected_sha256: str) -> dict[str, Tensor]:
 def _empty_student(folder: Path, spec: StudentSpec) -> tuple[Student, Processor]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-    config = AutoConfig.from_pretrained(folder / "language_model")
-    language_model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    trust = trusted(str(folder / "language_model"), None, spec.language_model.trust_remote_code)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=trust)
+    config = AutoConfig.from_pretrained(folder / "language_model", trust_remote_code=trust)
+    language_model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=trust)
     encoder = build_vision_encoder(spec.vision_encoder, load_weights=False) if spec.vision_encoder else None
     return join(spec, language_model, tokenizer, encoder, (folder / "chat_template.jinja").read_text())
 

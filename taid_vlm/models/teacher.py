@@ -92,30 +92,32 @@ def teacher_from_checkpoint(
     chat_template: str | None = None,
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
 ) -> Teacher:
     """A stock vision-language checkpoint of transformers, or a student saved by this toolkit.
 
     Args:
         chat_template: of a stock checkpoint; that of its family when None. A saved student brings its own.
         dtype: of a stock checkpoint's weights in memory; those of a saved student are fp32.
+        trust_remote_code: of a saved student, see :func:`load_student`.
 
     Raises:
         UserError: see :func:`resolve`, :func:`load_student` and :func:`open_native`.
     """
     source = resolve(checkpoint)
     if not is_native(source):
-        return teacher_from_saved(source)
+        return teacher_from_saved(source, trust_remote_code)
     model, processor = open_native(source, chat_template, revision, dtype)
     return Teacher(model, processor, fingerprint(model, processor), None, sees=True)
 
 
-def teacher_from_saved(path: str) -> Teacher:
+def teacher_from_saved(path: str, trust_remote_code: bool = False) -> Teacher:
     """Any student saved by this toolkit can teach.
 
     Raises:
         UserError: see :func:`resolve` and :func:`load_student`.
     """
-    loaded = load_student(resolve(path))
+    loaded = load_student(resolve(path), trust_remote_code=trust_remote_code)
     return _frozen(loaded.student, loaded.processor, loaded.spec)
 
 
@@ -140,6 +142,7 @@ def teacher_without_weights(
     chat_template: str | None,
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
 ) -> Teacher:
     """The teacher that a checkpoint or a language model would give, on the meta device and without a fingerprint.
 
@@ -150,7 +153,7 @@ def teacher_without_weights(
         model, processor = open_native(resolve(checkpoint), chat_template, revision, dtype, load_weights=False)
         return Teacher(model, processor, "", None, sees=True)
     if checkpoint is not None:
-        student, own, saved = empty_student(resolve(checkpoint))
+        student, own, saved = empty_student(resolve(checkpoint), trust_remote_code=trust_remote_code)
         return Teacher(student, own, "", saved.vision_encoder, sees=saved.vision_encoder is not None)
     assert spec is not None
     with torch.device("meta"):

@@ -30,7 +30,7 @@ def chat_template_of(source: str) -> tuple[str, str]:
 
         # Without a look at the hub first, a missing network is found out in half a minute of retries.
         here = Path(source).expanduser().is_dir() or hub(offline=False).state != "reached"
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, local_files_only=here)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, local_files_only=here, trust_remote_code=False)
     except Exception as error:  # of many libraries, by many causes; the recipe can be written all the same
         return "chatml", f"{source} cannot be read here ({str(error).splitlines()[0]}): chat_template is a guess"
     fitting = []

@@ -40,7 +40,12 @@ def build_models(recipe: Recipe, spec: LossSpec) -> Models:
         return Models(student, processor, None, None, False)
     asked = recipe.teacher
     teacher = teacher_without_weights(
-        asked.checkpoint, asked.language_model, asked.chat_template, asked.revision, getattr(torch, asked.dtype)
+        asked.checkpoint,
+        asked.language_model,
+        asked.chat_template,
+        asked.revision,
+        getattr(torch, asked.dtype),
+        asked.trust_remote_code,
     )
     rows = (student.head.weight.shape[0], teacher.head_weight.shape[0])
     vocabulary = shared_vocabulary(processor.tokenizer, teacher.processor.tokenizer, *rows)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from taid_vlm.common.telling import for_terminal
 from taid_vlm.planning.cards import GIB, MFU, USABLE
 from taid_vlm.planning.memory import MemoryPlan
 from taid_vlm.planning.schema import Plan
@@ -19,7 +20,7 @@ def show(plan: Plan, console: Console | None = None) -> None:
     out = console or Console(width=WIDTH, highlight=False, emoji=False)
 
     def say(text: str) -> None:
-        out.print(text, markup=False, highlight=False, soft_wrap=True)
+        out.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
 
     if plan.description:
         say(plan.description)
@@ -41,7 +42,7 @@ def _table(out: Console, title: str, columns: Iterable[str], rows: Iterable[Iter
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if right and index else "left", no_wrap=index == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(for_terminal(cell)) for cell in row))
     out.print(f"\n{title}", markup=False, highlight=False, soft_wrap=True)
     out.print(table)
 
@@ -107,7 +108,7 @@ def _export(plan: Plan, out: Console) -> None:
     columns = ("runtime", "loads", "how", "what would change that")
     _table(out, f"Export: {plan.export.target}", columns, rows, right=False)
     for name, why in plan.export.refusals.items():
-        out.print(f"  not {name}: {why}", markup=False, highlight=False, soft_wrap=True)
+        out.print(for_terminal(f"  not {name}: {why}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _gib(size: int) -> str:

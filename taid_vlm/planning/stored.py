@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from taid_vlm.common.paths import resolve
+from taid_vlm.common.remote_code import trusted
 from taid_vlm.models.language_model import checked_source, load_language_model
 from taid_vlm.models.native.loading import native_config
 from taid_vlm.models.native.model import NativeModel
@@ -60,9 +61,9 @@ def stored_dtype(spec: LanguageModelSpec) -> torch.dtype:
 
     if spec.gguf_file is not None:
         return torch.float32
-    config = AutoConfig.from_pretrained(
-        checked_source(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
-    )
+    source = checked_source(spec)
+    trust = trusted(source, spec.revision, spec.trust_remote_code)
+    config = AutoConfig.from_pretrained(source, revision=spec.revision, trust_remote_code=trust)
     dtype = getattr(config, "dtype", None)
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 

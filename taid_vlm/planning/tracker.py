@@ -96,12 +96,12 @@ def _flops(func: Any, args: Any, kwargs: Any, out: Any) -> int:
 
 def _attention(args: Any) -> int:
     query, key, value = (tensor.shape for tensor in args[:3])
-    return sdpa_flop_count(query, key, value)
+    return int(sdpa_flop_count(query, key, value))
 
 
 def _attention_backward(args: Any) -> int:
     gradient, query, key, value = (tensor.shape for tensor in args[:4])
-    return sdpa_backward_flop_count(gradient, query, key, value)
+    return int(sdpa_backward_flop_count(gradient, query, key, value))
 
 
 # The registry has no entry for the CPU's kernels.

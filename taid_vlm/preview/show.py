@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from taid_vlm.common.secrets import without_secrets
 from taid_vlm.preview.schema import Figures, Left, PictureView, Piece, Preview, SampleView
 from taid_vlm.preview.tokens import shortened, visible
 
@@ -35,7 +36,7 @@ def show(preview: Preview, console: Console | None = None) -> None:
 
 def _say(out: Console, text: str, style: str = "", end: str = "\n") -> None:
     # The signs of line breaks are for data; the text of this file breaks its own lines.
-    out.print(Text("\n".join(visible(line) for line in text.split("\n")), style), soft_wrap=True, end=end)
+    out.print(Text("\n".join(visible(without_secrets(line)) for line in text.split("\n")), style), soft_wrap=True, end=end)
 
 
 def _legend() -> Text:

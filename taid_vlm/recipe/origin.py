@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from taid_vlm.common.secrets import hidden_in, without_secrets
 from taid_vlm.recipe.loading import find_recipe
 from taid_vlm.recipe.source import apply_override, read_source
 
@@ -26,7 +27,13 @@ def origin_of(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for text in overrides:
         source = apply_override(source, text)
     changes = differences(below, source.content) if named else []
-    return {"recipe": name, "overrides": list(overrides), "base": str(named or ""), "changes": changes}
+    # An override that another one replaced, or a base's value, is no part of the recipe that was looked at.
+    return {
+        "recipe": without_secrets(name),
+        "overrides": hidden_in(overrides),
+        "base": without_secrets(str(named or "")),
+        "changes": hidden_in(changes),
+    }
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[list[Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from taid_vlm.common.secrets import secrets_of
 from taid_vlm.models.specs import LanguageModelSpec, Strict, StudentSpec
@@ -19,6 +19,9 @@ class TeacherSpec(Strict):
         "student, or recipes:PATH of a shipped one",
     )
     revision: str | None = Field(None, description="commit or tag of a checkpoint on the hub")
+    trust_remote_code: bool = Field(
+        False, description="run the code of a saved student's language model (checkpoint); never by default"
+    )
     language_model: LanguageModelSpec | None = Field(None, description="a causal language model (language-only)")
     chat_template: str | None = Field(
         None,
@@ -53,6 +56,14 @@ class TeacherSpec(Strict):
         description="placement served: the mass that the top_k leave is spread evenly over the other tokens (uniform), or the "
         "others are taken for impossible (none; not every loss can)",
     )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_asked(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recipes of runs that were begun before there was this key are compared as texts.
+        content: dict[str, Any] = write(self)
+        if not self.trust_remote_code:
+            content.pop("trust_remote_code", None)  # not there where defaults are left out
+        return content
 
     @model_validator(mode="after")
     def _asked(self) -> "TeacherSpec":

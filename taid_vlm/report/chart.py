@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from taid_vlm.common.pages import visible
+from taid_vlm.common.visible import visible
 from taid_vlm.report.scale import Scale, fitted, short, shows
 
 STYLE = Path(__file__).parent / "chart.css"
 WIDTH, HEIGHT = 400, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 10, 24
+DIGIT = 6.6  # pixels of a character of an axis
+BESIDE = 6  # pixels between the error bars of lines that have one at the same place
 POINTS = 250  # more would lie on the same pixels
 ROWS = 12  # of the table
 
@@ -38,7 +40,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What a chart shows; ``unit`` is of the vertical axis, ``about`` a sentence on how to read it."""
+    """What a chart shows; ``unit`` is of the vertical axis, ``about`` a sentence on how to read it.
+
+    Attributes:
+        bounds, x_bounds: ends of the vertical and of the horizontal axis, in place of what the values need.
+        missing: names of runs without such figures.
+    """
 
     title: str
     unit: str
@@ -47,7 +54,8 @@ class Chart:
     log: bool = False
     bounds: tuple[float, float] | None = None
     x_title: str = "optimizer step"
-    missing: Sequence[str] = field(default_factory=tuple)  # names of runs without such figures
+    x_bounds: tuple[float, float] | None = None
+    missing: Sequence[str] = field(default_factory=tuple)
 
     @property
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -56,8 +64,8 @@ class Chart:
         if len(places) > ROWS:
             chosen = [round(at * (len(places) - 1) / (ROWS - 1)) for at in range(ROWS)]
             places = [places[at] for at in chosen]
-        known = [dict(zip(line.x, line.y, strict=True)) for line in self.lines]
-        rows = [[short(x), *(short(of[x]) if x in of else "" for of in known)] for x in places]
+        known = [{x: _cell(line, at) for at, x in enumerate(line.x)} for line in self.lines]
+        rows = [[short(x), *(of.get(x, "") for of in known)] for x in places]
         return [self.x_title, *(line.name for line in self.lines)], rows
 
 
@@ -72,16 +80,19 @@ def draw(chart: Chart, key: str) -> Markup:
     shown = [value for value in values if shows(value, chart.log)]
     if not shown:
         return Markup("")
-    across = fitted([x for line in chart.lines for x in line.x], LEFT, WIDTH - RIGHT, margin=0.0)
-    bounds = (HEIGHT - BOTTOM, TOP)
+    ends, bounds = (LEFT, WIDTH - RIGHT), (HEIGHT - BOTTOM, TOP)
+    every_x = [x for line in chart.lines for x in line.x]
+    margin = 0.05 if sum(bool(line.intervals) for line in chart.lines) > 1 else 0.0  # room beside the first and the last
+    across = Scale(*chart.x_bounds, *ends) if chart.x_bounds else fitted(every_x, *ends, margin=margin)
     up = Scale(*chart.bounds, *bounds) if chart.bounds else fitted(_middle(shown, chart), *bounds, log=chart.log)
-    lines = [
-        part for line in chart.lines for part in _drawn(line, across, up, chart.x_title.removeprefix("optimizer "))
-    ]
+    x_title = chart.x_title.removeprefix("optimizer ")
+    lines = [part for line in chart.lines for part in _drawn(line, _beside(line, chart, across), up, x_title)]
+    # What is in a picture cannot be reached; what is in a group can.
+    role = "group" if any(line.intervals for line in chart.lines) else "img"
     head = (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{key}-t {key}-d">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="{role}" aria-labelledby="{key}-t {key}-d">'
         f'<title id="{key}-t">{_text(chart.title)}</title><desc id="{key}-d">{_text(described(chart))}</desc>'
-        f'<clipPath id="{key}-c"><rect x="{LEFT}" y="{TOP - 4}" width="{WIDTH - LEFT - RIGHT + 4}" height="{HEIGHT - TOP - BOTTOM + 8}"/></clipPath>'
+        f'<clipPath id="{key}-c"><rect x="{LEFT - 4}" y="{TOP - 4}" width="{WIDTH - LEFT + 4}" height="{HEIGHT - TOP - BOTTOM + 8}"/></clipPath>'
     )
     return Markup(f'{head}{_axes(across, up)}<g clip-path="url(#{key}-c)">{"".join(lines)}</g></svg>')
 
@@ -135,6 +146,19 @@ def _middle(values: Sequence[float], chart: Chart) -> Sequence[float]:
     return [value for value in values if low - air <= value <= high + air]
 
 
+def _cell(line: Line, at: int) -> str:
+    return short(line.y[at]) + (f" ({short(line.intervals[at][0])} to {short(line.intervals[at][1])})" if line.intervals else "")
+
+
+def _beside(line: Line, chart: Chart, across: Scale) -> Scale:
+    """The horizontal scale, moved a little where several lines have error bars, so that none covers another."""
+    barred = [one for one in chart.lines if one.intervals]
+    if line not in barred:
+        return across
+    moved = (barred.index(line) - (len(barred) - 1) / 2) * min(BESIDE, 4 * BESIDE / len(barred))
+    return replace(across, start=across.start + moved, end=across.end + moved)
+
+
 def _axes(across: Scale, up: Scale) -> str:
     """Round values at the left and below; the table has them for those who do not see."""
     bottom, parts = HEIGHT - BOTTOM, []
@@ -142,10 +166,10 @@ def _axes(across: Scale, up: Scale) -> str:
         y = f"{up.place(tick):.1f}"
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{LEFT - 5}" y="{y}" dy="0.35em" text-anchor="end">{short(tick)}</text>')
-    for tick in across.ticks(5):
-        x = across.place(tick)
-        anchor = "end" if x > WIDTH - RIGHT - 14 else "start" if x < LEFT + 8 else "middle"
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="{anchor}">{short(tick)}</text>')
+    for tick in across.ticks():
+        said = short(tick)
+        x = min(across.place(tick), WIDTH - DIGIT * len(said) / 2)
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{said}</text>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
     return f'<g aria-hidden="true">{"".join(parts)}</g>'
 

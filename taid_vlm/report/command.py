@@ -57,4 +57,5 @@ def add_report_commands(app: typer.Typer, ask_examples: Ask) -> None:
             return
         from rich.console import Console
 
-        Console(soft_wrap=False).print(table_of(found))
+        console = Console(soft_wrap=False)
+        console.print(table_of(found, console.width))

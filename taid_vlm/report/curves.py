@@ -1,6 +1,7 @@
 """Which charts a page of runs has, and what is drawn in them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from taid_vlm.common.errors import UserError
@@ -14,7 +15,7 @@ CLOCK = ("schedule", "t_start", "t_end", "alpha", "alpha_total", "beta", "set_po
 
 def charts(runs: Sequence[Run]) -> dict[str, list[Chart]]:
     """Charts by section of the page; a chart of which no run has figures names them all as missing."""
-    return {
+    found = {
         "Training": [*_loss(runs), *_entropy(runs)],
         "TAID": [
             _t(runs),
@@ -34,6 +35,13 @@ def charts(runs: Sequence[Run]) -> dict[str, list[Chart]]:
             _figure(runs, "memory_bytes", "Most memory so far", "GiB of the first process", rows=_timing, scale=2**-30),
         ],
     }
+    return {section: [_from_the_start(chart) for chart in some] for section, some in found.items()}
+
+
+def _from_the_start(chart: Chart) -> Chart:
+    """With an axis from step 0 on, so that charts of one run can be read below each other."""
+    last = max((x for line in chart.lines for x in line.x), default=0)
+    return replace(chart, x_bounds=(0, last)) if last else chart
 
 
 def _loss(runs: Sequence[Run]) -> Iterator[Chart]:
@@ -63,7 +71,7 @@ def _entropy(runs: Sequence[Run]) -> Iterator[Chart]:
 
 
 def _t(runs: Sequence[Run]) -> Chart:
-    lines, drawn = [], set()
+    lines, drawn, told = [], set(), []
     for number, run in enumerate(runs):
         if run.part("loss").get("name") != "taid":
             continue
@@ -76,16 +84,27 @@ def _t(runs: Sequence[Run]) -> Chart:
         drawn.add(settings)
         whose = f" of {run.name}" if len(runs) > 1 else ""
         try:
-            lines += [
-                Line(f"linear{whose}", steps, linear(run), 7, style="dashed"),
-                Line(f"exponential{whose}", steps, exponential(run), 7, style="dotted"),
-            ]
+            beside = {"linear": linear(run), "exponential": exponential(run)}
         except (UserError, KeyError, TypeError):
             continue
-    about = "0 is the student itself, 1 the teacher. Grey: the straight line, and the curve on which the momentum does nothing."
+        lines.append(Line(f"linear{whose}", steps, beside["linear"], 7, style="dashed"))
+        lines.append(Line(f"exponential{whose}", steps, beside["exponential"], 7, style="dotted"))
+        away = [f"{_away(own[0], schedule):.4f} from the {name} one" for name, schedule in beside.items()]
+        told.append(f"t{whose} is at most {' and '.join(away)}.")
+    about = ["0 is the student itself, 1 the teacher. The exponential schedule does not look at the loss.", *told]
     return Chart(
-        "t of the target", "from student to teacher", lines, about, bounds=(0.0, 1.05), missing=_missing(runs, "t")
+        "t of the target",
+        "from student to teacher",
+        lines,
+        " ".join(about),
+        bounds=(0.0, 1.05),
+        missing=_missing(runs, "t"),
     )
+
+
+def _away(line: Line, schedule: Sequence[float]) -> float:
+    """The largest distance of a line from a schedule, of which step 1 is the first value."""
+    return max(abs(t - schedule[int(step) - 1]) for step, t in zip(line.x, line.y, strict=True))
 
 
 def linear(run: Run) -> list[float]:
@@ -118,15 +137,23 @@ def exponential(run: Run) -> list[float]:
 
 
 def _rates(runs: Sequence[Run]) -> Chart:
-    lines = []
+    """One line for parts with one and the same rate, and for runs with one and the same line."""
+    shared: dict[tuple[str, tuple[tuple[int, float], ...]], list[tuple[int, str]]] = {}
+    styles = {}
     for number, run in enumerate(runs):
         keys = [key for key in (run.steps[0] if run.steps else {}) if key.startswith("lr_")]
-        groups: dict[tuple[float, ...], list[str]] = {}  # parts with one and the same rate share a line
+        groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
         for key in keys:
-            groups.setdefault(tuple(row.get(key, 0.0) for row in run.steps), []).append(key)
-        for place, some in enumerate(groups.values()):
-            name = " and ".join(key.removeprefix("lr_").replace("_", " ") for key in some)
-            lines += _lines(run, number, some[0], len(runs), name=name, style=("solid", "dashed", "dotted")[place % 3])
+            groups.setdefault(tuple((row["step"], row.get(key, 0.0)) for row in run.steps), []).append(key)
+        for place, (points, some) in enumerate(groups.items()):
+            parts = " and ".join(key.removeprefix("lr_").replace("_", " ") for key in some)
+            shared.setdefault((parts, points), []).append((number, run.name))
+            styles.setdefault(parts, ("solid", "dashed", "dotted")[place % 3])
+    lines = []
+    for (parts, points), whose in shared.items():
+        name = parts if len(runs) == 1 else f"{' and '.join(name for _, name in whose)}, {parts}"
+        colour = 7 if len(whose) > 1 else whose[0][0]
+        lines.append(Line(name, [step for step, _ in points], [rate for _, rate in points], colour, style=styles[parts]))
     return Chart("Learning rate", "per optimizer step", lines, missing=[run.name for run in runs if not run.steps])
 
 

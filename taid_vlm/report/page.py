@@ -6,20 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from taid_vlm.common.files import open_plain
 from taid_vlm.common.pages import data_uri, page_template
+from taid_vlm.common.picture_bounds import max_pixels, opened
+from taid_vlm.common.visible import visible
 from taid_vlm.report.chart import STYLE, Chart, draw
 from taid_vlm.report.curves import charts
 from taid_vlm.report.recipes import Change, between, changes
 from taid_vlm.report.run_files import Run
 from taid_vlm.report.runs import Summary, long, summary
 from taid_vlm.report.scale import short
+from taid_vlm.report.trained import Trained, trained_parts
 
 FOLDER = Path(__file__).parent
 SHOWN = 256  # pixels that a small picture is shown with, so that one sees what is on it
 BYTES = 48 << 20  # of all pictures of a page
 WHO = {"before": "student before training", "after": "student after training", "teacher": "teacher"}
+NOT_ASKED = "the student before training and the teacher were not asked; taid-vlm report RUN --ask 6 does"
 LENGTH = 1000  # characters of a text
 
 
@@ -52,6 +57,7 @@ class Told:
     changes: list[Change] | None
     origin: dict[str, Any]
     recipe: str
+    trained: Trained
     about: list[tuple[str, str]]
 
 
@@ -75,7 +81,7 @@ def page(runs: Sequence[Run]) -> str:
         for place, (name, some) in enumerate(charts(runs).items())
         if some
     }
-    filters: dict[str, Any] = {"short": short, "long": long, "clipped": _clipped}
+    filters: dict[str, Any] = {"short": short, "long": long, "clipped": _clipped, "breakable": _breakable}
     template = page_template(FOLDER, "run_page", filters, styles=(STYLE,))
     return template.render(
         runs=told,
@@ -96,7 +102,8 @@ def _told(number: int, run: Run) -> Told:
     about += [(name, str(value)) for name, value in (versions.items() if isinstance(versions, dict) else ())]
     recipe = yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True)
     given = origin if isinstance(origin, dict) else {}
-    return Told(f"run-{number}", number % 8, run, summary(run), changes(run), given, recipe, about)
+    trained = trained_parts(run)
+    return Told(f"run-{number}", number % 8, run, summary(run), changes(run), given, recipe, trained, about)
 
 
 def _split(run: Run) -> Split:
@@ -132,16 +139,15 @@ def _examples(runs: Sequence[Run]) -> list[Example]:
 
 
 def _pictures(folder: Path, names: list[str], left: int) -> tuple[list[tuple[str, int, int]], str]:
-    from PIL import Image
-
     found, why = [], "" if names else "no picture"
+    limit = max_pixels()
     for name in names:
         try:
-            with Image.open(folder / Path(name).name) as image:
+            with open_plain(folder / Path(name).name) as stream, opened(stream, limit) as image:
                 uri = data_uri(image.convert("RGB"))
                 larger = max(1.0, SHOWN / max(image.size))
                 size = [max(1, round(side * larger)) for side in image.size]
-        except OSError:
+        except Exception:  # decoders raise many types
             why = f"the picture {name} could not be read"
             continue
         left -= len(uri)
@@ -154,17 +160,21 @@ def _pictures(folder: Path, names: list[str], left: int) -> tuple[list[tuple[str
 
 def _notes(runs: Sequence[Run]) -> list[str]:
     """Whose answers are missing, and why."""
-    notes = []
+    notes: dict[str, list[str]] = {}
     for run in runs:
-        whose = f"{run.name}: " if len(runs) > 1 else ""
         for who, why in run.examples.get("notes", {}).items():
-            notes.append(f"{whose}{who} was not asked: {why}")
+            notes.setdefault(f"the {WHO.get(who, who)} was not asked: {why}", []).append(run.name)
         answered = {who for item in run.examples.get("items", []) for who in item.get("answers", {})}
         if run.examples and "before" not in answered:
-            notes.append(
-                f"{whose}the student before training and the teacher were not asked; taid-vlm report RUN --ask 6 does"
-            )
-    return notes
+            notes.setdefault(NOT_ASKED, []).append(run.name)
+    if len(runs) == 1:
+        return [note[0].upper() + note[1:] for note in notes]
+    return [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+
+
+def _breakable(key: str) -> Markup:
+    """A recipe's key that narrow tables break at its dots and underscores."""
+    return Markup(str(escape(visible(key))).replace(".", ".<wbr/>").replace("_", "_<wbr/>"))
 
 
 def _clipped(text: str) -> str:

@@ -9,7 +9,7 @@ import yaml
 from taid_vlm.recipe.origin import differences, flat
 from taid_vlm.report.run_files import Run
 
-ABSENT = "(not there)"
+ABSENT = "(not set)"
 
 
 @dataclass(frozen=True)

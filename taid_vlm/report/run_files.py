@@ -56,7 +56,9 @@ class Run:
 
     @property
     def state(self) -> str:
-        """``finished``, ``running``, ``stopped`` or ``not started``."""
+        """``finished``, ``running``, ``stopped``, ``not started``, or ``unreadable`` where not even a recipe can be read."""
+        if not self.recipe:
+            return "unreadable"
         if (self.folder / "student" / "student.json").is_file():
             return "finished"
         if not self.steps:
@@ -94,8 +96,8 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         folder,
         _recipe(folder / "recipe.yaml", about, notes),
         about,
-        [row for row in rows if "loss" in row],
-        [row for row in _rows(folder / "timing.jsonl", notes) if "seconds" in row],
+        [row for row in rows if isinstance(row.get("loss"), (int, float))],
+        [row for row in _rows(folder / "timing.jsonl", notes) if isinstance(row.get("seconds"), (int, float))],
         [_without(row, "validation_") for row in rows if any(key.startswith("validation_") for key in row)],
         [_without(row, BEST) for row in rows if any(key.startswith(BEST) for key in row)],
         {task: one for task, one in results.items() if isinstance(one.get("value"), (int, float))},

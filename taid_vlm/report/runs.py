@@ -1,5 +1,6 @@
 """Runs of a folder, one line each."""
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.report.run_files import Run, read_run
 
 DEEP = 6  # folders below the one that is looked through
+NAME = 16  # columns of the terminal that a longer name has at least
+LEFT_OUT = ("recipe", "95 %", "age", "last loss", "loss", "evaluation")  # of the table on narrower and narrower terminals
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Summary:
 def summary(run: Run) -> Summary:
     """One run."""
     last: dict[str, Any] = run.steps[-1] if run.steps else {}
+    kl = last.get("kl_teacher")
     task, (figure, low, high) = _measured(run)
     origin = run.about.get("origin")
     return Summary(
@@ -51,7 +55,7 @@ def summary(run: Run) -> Summary:
         total=run.total,
         state=run.state,
         last_loss=last.get("loss"),
-        kl_to_teacher=last.get("kl_teacher"),
+        kl_to_teacher=kl if isinstance(kl, (int, float)) else None,
         task=task,
         figure=figure,
         low=low,
@@ -77,35 +81,50 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def as_json(found: list[Run]) -> list[dict[str, Any]]:
-    """The lines as JSON values."""
-    return [asdict(summary(run)) | {"folder": str(run.folder)} for run in found]
+    """The lines as JSON values; a figure that is not finite is None."""
+    lines = [asdict(summary(run)) | {"folder": str(run.folder)} for run in found]
+    return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()} for line in lines]
 
 
-def table_of(found: list[Run], now: float | None = None) -> Any:
-    """The lines as a table for a terminal."""
+def table_of(found: list[Run], width: int, now: float | None = None) -> Any:
+    """The lines as a table for a terminal of ``width`` columns; a narrow one lacks some of them, and long names are broken."""
+    from rich.console import Console
+
+    rows = [_cells(run, time.time() if now is None else now) for run in found]
+    short_names = [{**row, "run": row["run"][:NAME]} for row in rows]
+    needed = [Console(width=10_000).measure(_table(short_names, LEFT_OUT[:count])).maximum for count in range(len(LEFT_OUT) + 1)]
+    count = next((count for count, columns in enumerate(needed) if columns <= width), len(LEFT_OUT))
+    return _table(rows, LEFT_OUT[:count])
+
+
+def _cells(run: Run, now: float) -> dict[str, str]:
+    """What a line says, by heading."""
+    one = summary(run)
+    interval = "" if one.low is None or one.high is None else f" ({one.low:.4g} to {one.high:.4g})"
+    return {
+        "run": one.name,
+        "recipe": one.recipe or "-",
+        "loss": one.loss or "-",
+        "steps": f"{one.steps}/{one.total}" if one.total else str(one.steps),
+        "state": one.state,
+        "last loss": "-" if one.last_loss is None else f"{one.last_loss:.4f}",
+        "evaluation": "-" if one.figure is None else f"{one.task} {one.figure:.4g}",
+        "95 %": interval.strip(" ()") or "-",
+        "age": long(now - one.changed),
+    }
+
+
+def _table(rows: list[dict[str, str]], left_out: tuple[str, ...]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading, justify in (
-        ("run", "left"),
-        ("recipe", "left"),
-        ("loss", "left"),
-        ("steps", "right"),
-        ("state", "left"),
-    ):
-        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for heading in ("last loss", "evaluation", "age"):
-        table.add_column(heading, justify="right")
-    for run in found:
-        one = summary(run)
-        figure = "-" if one.figure is None else f"{one.task} {one.figure:.4g}"
-        if one.low is not None and one.high is not None:
-            figure += f" ({one.low:.4g} to {one.high:.4g})"
-        last = "-" if one.last_loss is None else f"{one.last_loss:.4f}"
-        age = long((time.time() if now is None else now) - one.changed)
-        cells = (one.name, one.recipe or "-", one.loss, f"{one.steps}/{one.total}", one.state, last, figure, age)
-        table.add_row(*(Text(_plain(cell)) for cell in cells))
+    headings = [heading for heading in rows[0] if heading not in left_out]
+    for heading in headings:
+        numeric = heading not in ("run", "recipe", "loss", "state")
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=heading != "run")
+    for row in rows:
+        table.add_row(*(Text(_plain(row[heading])) for heading in headings))
     return table
 
 
@@ -143,7 +162,10 @@ def _folders(folder: Path, deep: int) -> list[Path]:
         return [folder]
     if deep == 0:
         return []
-    below = sorted(one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and one.name[0] != ".")
+    try:
+        below = sorted(one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and one.name[0] != ".")
+    except PermissionError:
+        return []
     return [run for one in below for run in _folders(one, deep - 1)]
 
 
@@ -152,6 +174,6 @@ def _name(run: Path, folder: Path) -> str:
 
 
 def _plain(text: str) -> str:
-    from taid_vlm.common.pages import visible
+    from taid_vlm.common.visible import ON_ONE_LINE, visible
 
-    return visible(text, {"\n": " ", "\t": " "})
+    return visible(text, ON_ONE_LINE)

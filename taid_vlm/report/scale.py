@@ -20,11 +20,15 @@ class Scale:
         low, high, at = self._inner(self.low), self._inner(self.high), self._inner(value)
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
-    def ticks(self, most: int = 5) -> list[float]:
-        """At most about so many round values between the ends."""
+    def ticks(self, most: int = 6) -> list[float]:
+        """At most so many round values between the ends, and at least two."""
         if self.log:
             return self._decades(most)
-        step = nice_step((self.high - self.low) / max(1, most - 1))
+        finest = nice_step((self.high - self.low) / most)
+        ticks = self._multiples(finest)
+        return ticks if len(ticks) <= most else self._multiples(nice_step(1.01 * finest))
+
+    def _multiples(self, step: float) -> list[float]:
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [round(number * step, 12) for number in range(first, last + 1)]
@@ -34,9 +38,9 @@ class Scale:
         for digits in ((1, 2, 5), (1, 3), (1,)):
             found = [digit * 10.0**power for power in range(first, last + 1) for digit in digits]
             inside = [value for value in found if self.low * (1 - 1e-9) <= value <= self.high * (1 + 1e-9)]
-            if len(inside) <= most + 1:
+            if len(inside) <= most:
                 break
-        inside = inside[:: -(-len(inside) // (most + 1))] if inside else []
+        inside = inside[:: -(-len(inside) // most)] if inside else []
         if len(inside) >= 2:
             return inside
         return [value for value in Scale(self.low, self.high, 0, 1).ticks(most) if value > 0]

@@ -24,10 +24,11 @@ from taid_vlm.models.teacher import Teacher
 from taid_vlm.recipe import Recipe, dump_recipe
 from taid_vlm.recipe.schema import DataSource
 from taid_vlm.study.answers import greedy_answers, overlap, questions_of
-from taid_vlm.study.measure import Held, Measured, hold, measure
+from taid_vlm.study.measure import Held, Measured, hold, measure, measure_teacher
 from taid_vlm.study.plan import Job
 from taid_vlm.study.prepare import made_of
 from taid_vlm.study.records import Record as Finished
+from taid_vlm.study.records import teacher_record
 from taid_vlm.training import train
 from taid_vlm.training.features import FeatureStore
 from taid_vlm.training.teachers import open_teacher
@@ -44,6 +45,7 @@ class Exam:
 
     held: dict[str, Held]
     fingerprint: str
+    pad_id: int
     questions: dict[str, list[str]]
     teacher_answers: list[str]
 
@@ -99,6 +101,15 @@ class Bench:
         shutil.rmtree(run_dir)
         return record
 
+    def teacher(self, job: Job) -> Finished:
+        """What the job's teacher has on the same samples."""
+        exam = self.exam(job.setting.pair, job.recipe())
+        measured = {name: measure_teacher(held, exam.pad_id) for name, held in exam.held.items()}
+        figures = {name: _rounded(one.figures()) for name, one in measured.items()}
+        if exam.questions:
+            figures["test"]["rouge_l"] = round(overlap(exam.teacher_answers, list(exam.questions.values())), 6)
+        return teacher_record(exam.fingerprint, figures, _items(measured, job.setting.pair))
+
     def exam(self, pair: str, recipe: Recipe) -> Exam:
         """The held-out samples of a pair, asked of the recipe's teacher once."""
         assert recipe.teacher is not None
@@ -123,7 +134,7 @@ class Bench:
                     "rouge_l_teacher": overlap(written, exam.teacher_answers),
                 }
             )
-        return figures, {name: items_of(one, pair) for name, one in measured.items() if name != "validation"}
+        return figures, _items(measured, pair)
 
     def _exam(self, pair: str, recipe: Recipe) -> Exam:
         teacher = open_teacher(recipe, cached=False)
@@ -140,7 +151,8 @@ class Bench:
                 f"answers-{teacher.fingerprint[:16]}-{_digest(parts['test'])}.json",
                 lambda: greedy_answers(teacher.model, teacher.processor, list(questions)),  # type: ignore[arg-type]
             )
-        return Exam(held, teacher.fingerprint, questions, answers)
+        pad_id = teacher.processor.tokenizer.eos_token_id
+        return Exam(held, teacher.fingerprint, pad_id, questions, answers)
 
     def _encode(self, recipe: Recipe, teacher: Teacher, records: list[Record]) -> None:
         assert recipe.student.vision_encoder is not None
@@ -150,11 +162,14 @@ class Bench:
         self.store.add(teacher.vision_encoder, [p for r in records for p in r.images], skip_bad=False)
 
 
-def items_of(measured: Measured, pair: str) -> dict[str, Any]:
-    """What a comparison over items needs: which answers are right, or at how many tokens the teacher agrees."""
-    if pair == "a":
-        return {"right": "".join("01"[int(one)] for one in measured.right)}
-    return {"agreed": [int(one) for one in measured.agreed], "tokens": [int(one) for one in measured.tokens]}
+def _items(measured: dict[str, Measured], pair: str) -> dict[str, dict[str, Any]]:
+    """What a comparison over items needs, of all splits but that of tuning: which answers are right, or at how many tokens the teacher agrees."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, one in measured.items():
+        if name != "validation":
+            agreed = {"agreed": [int(n) for n in one.agreed], "tokens": [int(n) for n in one.tokens]}
+            found[name] = {"right": "".join("01"[int(n)] for n in one.right)} if pair == "a" else agreed
+    return found
 
 
 def hardware() -> dict[str, Any]:

@@ -53,11 +53,12 @@ def run(
 
 @study_app.command()
 def prepare() -> None:
-    """Make the data that the runs read, so that the recipes under study/ can be trained by hand, too. ``run`` does it by itself."""
-    from taid_vlm.study.prepare import MAKERS
+    """Make what the recipes under study/ start from, data and fine-tuned students, so that they can be trained by hand, too. ``run`` does it by itself."""
+    from taid_vlm.recipe import load_recipe
+    from taid_vlm.study.prepare import prepare as make_ready
 
-    for name in ("charts-1", "words-1"):
-        MAKERS[name]()
+    for name in ("study/charts/student", "study/text/student"):
+        make_ready(load_recipe(name))
 
 
 @study_app.command()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taid_vlm.study.plan import Setting, comparison_jobs
 from taid_vlm.study.records import Record, Records
@@ -53,6 +54,11 @@ def rows_of(setting: Setting, chosen: dict[tuple[str, str], float], records: Rec
     return _compared(setting, rows)
 
 
+def teacher_row(record: Record) -> Row:
+    """Figures of a teacher on the samples that its students are measured on."""
+    return Row(record.method, None, {0: record}, 0, _figures([record]))
+
+
 def _figures(runs: Sequence[Record]) -> dict[str, tuple[float, float | None]]:
     named: dict[str, list[float]] = {}
     for run in runs:
@@ -68,7 +74,7 @@ def _reliance(run: Record) -> float:
     """What blank pictures cost in exact match, on the questions of the test split that are asked with them, too."""
     blank = run.items["blank"]["right"]
     seen = run.items["test"]["right"][: len(blank)]
-    return (seen.count("1") - blank.count("1")) / len(blank)
+    return float(seen.count("1") - blank.count("1")) / len(blank)
 
 
 def _compared(setting: Setting, rows: list[Row]) -> list[Row]:
@@ -102,7 +108,7 @@ def difference(setting: Setting, first: Row, second: Row) -> tuple[list[float], 
     return gaps, paired_interval(sums[0], sums[1], _items(first.runs[seeds[0]])[1])
 
 
-def _items(run: Record) -> tuple[np.ndarray, np.ndarray]:
+def _items(run: Record) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What each item of the test split adds to the primary figure, and what it counts."""
     items = run.items["test"]
     if "right" in items:

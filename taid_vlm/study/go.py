@@ -3,7 +3,6 @@
 Processes share a folder: each claims a job by a lock on a file, which the system releases when the process ends, however it ends.
 """
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.file_lock import alone_or_not
 from taid_vlm.study.plan import SETTINGS, TUNING_SEED, Job, Setting, jobs_in_order, setting_of
 from taid_vlm.study.prepare import prepare
 from taid_vlm.study.records import Records
@@ -101,30 +101,20 @@ def work(asked: Asked, say: Callable[[str], None]) -> None:
 
 def _run_first_free(ready: Sequence[Job], bench, asked: Asked, say: Callable[[str], None]) -> bool:  # type: ignore[no-untyped-def]
     for job in ready:
-        with _claim(asked.out / "claims" / f"{job.key.replace('/', '-')}.lock") as mine:
+        with alone_or_not(asked.out / "claims" / f"{job.key.replace('/', '-')}.lock") as mine:
             # Another process may have finished it since the records were read.
             if not mine or Records(asked.out, asked.results).of(job) is not None:
                 continue
             say(f"{job.key} with learning rate {job.lr:g}; {len(ready)} runs can be made")
             prepare(job.recipe())
             record = bench.run(job)
-            Records(asked.out).add(record)
+            finished = Records(asked.out, asked.results)
+            finished.add(record)
+            if finished.teacher_of(record) is None:
+                finished.add(bench.teacher(job))
             say(f"{job.key}: {record.failed or record.figures['test']}")
             return True
     return False
-
-
-@contextmanager
-def _claim(file: Path) -> Iterator[bool]:
-    """Whether this process alone has the lock."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "a") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
 
 
 @contextmanager

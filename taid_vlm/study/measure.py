@@ -112,6 +112,14 @@ def measure(student: Student, processor: Processor, held: Held, precision: str) 
     return _by_sample(torch.cat(per_row), held.tokens)
 
 
+@torch.no_grad()
+def measure_teacher(held: Held, pad_id: int) -> Measured:
+    """The same of the teacher itself, which agrees with itself everywhere."""
+    labels_N = torch.cat([batch.labels for batch in _batches(held.samples, pad_id)])
+    rows = list(_figures(held.states, held.states, (held.head, held.head), labels_N))
+    return _by_sample(torch.cat(rows), held.tokens)
+
+
 def _figures(hidden_NH: Tensor, teacher_NH: Tensor, heads: tuple[Tensor, Tensor], labels_N: Tensor) -> Iterator[Tensor]:
     """Rows of right, agreed, cross-entropy, KL, reverse KL and entropy, [N, 6]."""
     for start in range(0, len(hidden_NH), ROWS_AT_ONCE):

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from taid_vlm.common.files import write_atomic
-from taid_vlm.study.compare import Row, difference, rows_of
+from taid_vlm.study.compare import Row, difference, rows_of, teacher_row
 from taid_vlm.study.methods import METHODS
 from taid_vlm.study.pictures import draw_clocks, draw_differences
-from taid_vlm.study.plan import SETTINGS, TUNING_SEED, Setting, tuning_jobs
+from taid_vlm.study.plan import SETTINGS, Setting, tuning_jobs
 from taid_vlm.study.records import Record, Records
 from taid_vlm.study.tuning import PRIMARY, chosen_rates
 
@@ -38,7 +38,7 @@ missing there, then this page. A run that was stopped goes on, and a finished on
 
 **Pair (a)**, charts: small charts drawn from ten real tables of the vega-datasets package, questions of eleven kinds with answers of one word (6,000
 to train on, 300 to validate, 600 to test; no number of a table is in two splits). Teacher: SmolLM2-135M with LoRA and a frozen EfficientNet-Lite0.
-Student: the first and the last of its 30 layers, with a projector of its own. Judged by exact match of the whole answer. "Reliance" is what a blank
+Student: the first and the last of its 30 layers with a projector of its own, first fine-tuned on the labels, which all methods start from. Judged by exact match of the whole answer. "Reliance" is what a blank
 picture costs in exact match, on the first 300 questions of the test split.
 
 **Pair (b)**, definitions: "What does the noun longimetry mean?", answered by definitions of 3 to 16 words from the GCIDE dictionary (3,000 words to train
@@ -49,7 +49,7 @@ greedy answers stands beside it.
 
 **Equal treatment.** In the main settings every method of a table tries the same learning rates once, on a seed that is used nowhere else, and keeps the one
 with the best student on the validation split. The settings around use the rates of their main one. All methods take the same number of updates of the
-same size on the same samples in the same order; the seed decides the order and the start of the projector. GKD and DistiLLM alone write answers of their
+same size on the same samples in the same order; the seed decides the order. GKD and DistiLLM alone write answers of their
 own, so they see other ones. The clocks of TAID run from 0.4 to 1 with alpha_total 5.9, but where a setting says otherwise.
 
 **Intervals and tests.** "±" is half a 95 % t-interval over seeds. A difference from KL has a 95 % bootstrap interval over seeds and test items at once,
@@ -122,7 +122,7 @@ def _section(
     counts = Counter(len(row.runs) for row in rows)
     missing = len(setting.methods) * setting.seeds - sum(len(row.runs) + row.failed for row in rows)
     yield f"Seeds by method: {', '.join(f'{n} methods have {c}' for c, n in sorted(counts.items(), reverse=True))}; {missing} runs are to come.\n"
-    yield from table(setting, rows)
+    yield from table(setting, rows, _teacher(rows, records))
     differences, clocks = results / f"{setting.name}.png", results / f"{setting.name}-clocks.png"
     draw_differences(rows, differences)
     if differences.is_file():
@@ -135,12 +135,21 @@ def _section(
         yield from tried(setting, chosen, records)
 
 
-def table(setting: Setting, rows: Sequence[Row]) -> Iterator[str]:
-    """Figures of each method, and its difference from KL."""
+def _teacher(rows: list[Row], records: Records) -> Row | None:
+    """The row of the teacher, where it was measured and is the same in all runs."""
+    found = {id(one): one for row in rows for run in row.runs.values() if (one := records.teacher_of(run))}
+    return teacher_row(next(iter(found.values()))) if len(found) == 1 else None
+
+
+def table(setting: Setting, rows: Sequence[Row], teacher: Row | None = None) -> Iterator[str]:
+    """Figures of the teacher, of each method, and its difference from KL."""
     columns = COLUMNS[setting.pair]
     heads = ["method", "lr", "seeds", *(name for _, name, _ in columns), "difference from KL", "p", "Holm"]
     yield "| " + " | ".join(heads) + " |"
     yield "|---" + "|---:" * (len(heads) - 1) + "|"
+    if teacher is not None:
+        cells = ["*teacher*", "", "", *(_figure(teacher, name, scale) for name, _, scale in columns)]
+        yield "| " + " | ".join([*cells, "", "", ""]) + " |"
     for row in rows:
         seeds = f"{len(row.runs)}" + (f", {row.failed} failed" if row.failed else "")
         cells = [METHODS[row.method].title, f"{row.lr:g}" if row.lr else "", seeds]
@@ -189,7 +198,8 @@ def _what_ran(records: Records) -> Iterator[str]:
     yield "| machine | versions | made of | runs | hours of training |"
     yield "|---|---|---|---:|---:|"
     groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record in records.all.values():
+    runs = [record for record in records.all.values() if record.is_run]
+    for record in runs:
         machine = ", ".join(
             f"{value} {name}" if name == "threads" else str(value) for name, value in record.hardware.items()
         )
@@ -201,5 +211,5 @@ def _what_ran(records: Records) -> Iterator[str]:
     for (machine, versions, parts), some in sorted(groups.items()):
         hours = sum(record.seconds for record in some) / 3600
         yield f"| {machine} | {versions} | {parts} | {len(some)} | {hours:.1f} |"
-    tuned = sum(record.seed == TUNING_SEED for record in records.all.values())
-    yield f"\nOf {len(records.all)} runs {tuned} tried a learning rate. Runs are compared only where they are made of the same parts."
+    tuned = sum(record.tuning for record in runs)
+    yield f"\nOf {len(runs)} runs {tuned} tried a learning rate. Runs are compared only where they are made of the same parts."

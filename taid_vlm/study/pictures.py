@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from taid_vlm.study.compare import Row
 from taid_vlm.study.methods import METHODS
@@ -21,9 +22,11 @@ def draw_differences(rows: Sequence[Row], target: Path) -> None:
         colour = "tab:orange" if row.method.startswith("taid") else "tab:blue"
         axes.plot([low, high], [place, place], color=colour, linewidth=2)
         axes.plot([100 * row.difference], [place], "o", color=colour)
-    axes.axvline(0, color="grey", linewidth=1)
+    axes.axvline(0, color="black", linewidth=1, zorder=1)
+    axes.grid(axis="x", color="lightgrey", linewidth=0.7, zorder=0)
+    axes.set_axisbelow(True)
     axes.set_yticks(range(len(compared)), [METHODS[row.method].title for row in reversed(compared)])
-    axes.set_xlabel("points from KL, 95 % interval over seeds and items")
+    axes.set_xlabel("points above KL (right) or below it, 95 % interval over seeds and items")
     figure.savefig(target, dpi=110)
     plt.close(figure)
 
@@ -36,17 +39,20 @@ def draw_clocks(rows: Sequence[Row], target: Path) -> None:
     plt = _plots()
     figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
     for number, row in enumerate(clocked):
+        # Clocks that go the same way are both seen: every second one is dashed and lies on top.
+        style, above = ("-", 2) if number % 2 == 0 else ("--", 3)
         for run in row.runs.values():
             shares = [i / (len(run.clock) - 1) for i in range(len(run.clock))]
             label = METHODS[row.method].title if run is next(iter(row.runs.values())) else None
-            axes.plot(shares, run.clock, color=f"C{number}", label=label, linewidth=1.2, alpha=0.8)
-    axes.set(xlabel="share of the updates", ylabel="t", ylim=(0, 1.05))
+            axes.plot(shares, run.clock, style, color=f"C{number}", zorder=above, label=label, linewidth=1.4)
+    axes.grid(color="lightgrey", linewidth=0.7)
+    axes.set(xlabel="share of the updates", ylabel="t, a line for each seed", xlim=(0, 1), ylim=(0, 1.05))
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(target, dpi=110)
     plt.close(figure)
 
 
-def _plots():  # type: ignore[no-untyped-def]
+def _plots() -> Any:
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,6 +1,5 @@
 """What runs start from, made once and kept in the cache: data, the students' start for text, smaller teachers."""
 
-import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.file_lock import alone
 from taid_vlm.common.files import new_folder
 from taid_vlm.common.paths import resolve
 from taid_vlm.recipe import Recipe, load_recipe
@@ -31,9 +31,7 @@ def prepare(recipe: Recipe) -> None:
         if name not in MAKERS:
             raise UserError(f"{PREFIX}{name} cannot be made, only {', '.join(MAKERS)}")
         lock = cache_folder() / "study" / f".{name}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with open(lock, "a") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
+        with alone(lock):
             MAKERS[name]()
 
 

@@ -14,6 +14,7 @@ from taid_vlm.common.files import write_atomic
 from taid_vlm.study.plan import TUNING_SEED, Job
 
 LINES = "records.jsonl"
+TEACHER = "teacher"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Record:
     failed: str = ""
     hardware: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether something was trained for it; it is a teacher's otherwise."""
+        return self.method != TEACHER
 
     @property
     def tuning(self) -> bool:
@@ -82,6 +88,10 @@ class Records:
         found = self.all.get(job.key)
         return found if found is not None and job.lr == found.lr and found.recipe == job.digest() else None
 
+    def teacher_of(self, record: Record) -> Record | None:
+        """That of a run's teacher, if it was measured."""
+        return self.all.get(f"{TEACHER}/{record.made_of['teacher']}")
+
     def add(self, record: Record) -> None:
         """Write it down."""
         self.all[record.key] = record
@@ -91,6 +101,12 @@ class Records:
         """All records in one file, a line each, in the order of their keys."""
         lines = [to_line(self.all[key]) for key in sorted(self.all)]
         write_atomic(results / LINES, "".join(f"{line}\n" for line in lines))
+
+
+def teacher_record(fingerprint: str, figures: dict[str, dict[str, float]], items: dict[str, dict[str, Any]]) -> Record:
+    """Of a teacher: measured as its students are, and not a run."""
+    short = fingerprint[:16]
+    return Record(f"{TEACHER}/{short}", "", TEACHER, 0, 0.0, "", {"teacher": short}, figures, items)
 
 
 def to_line(record: Record) -> str:

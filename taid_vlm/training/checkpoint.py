@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
@@ -172,9 +173,12 @@ def _read(path: Path) -> dict[str, Any]:
         # Mapped, so that many processes of one machine do not each hold the whole of it.
         state: dict[str, Any] = torch.load(path / FILE, map_location="cpu", weights_only=True, mmap=True)
         _ = state["weights"], state["processes"], state["progress"]
-    except Exception as error:
+    except Exception as error:  # a damaged one raises many types
+        why = "it holds more than tensors and figures, which might be code; it was not run"
+        if not isinstance(error, UnpicklingError):
+            why = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"the checkpoint {path} cannot be read ({error}); delete it to go on from the one before"
+            f"the checkpoint {path} cannot be read ({why}); delete it to go on from the one before"
         ) from error
     return state
 

@@ -17,7 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from taid_vlm.common.files import disk_errors, write_atomic
+from taid_vlm.common.telling import for_terminal
 from taid_vlm.training.evaluating import Score
+from taid_vlm.training.trackers import tell
 
 WAITING = 0.05  # share of the time that is spent waiting for data, above which it is shown
 
@@ -45,6 +47,7 @@ class RunLog:
         self._skipped = run_dir / "skipped.jsonl"
         self.bytes = keep_bytes
         self.seconds = self.waited = 0.0
+        self._told = _whole_lines(self.metrics)
         if self.active:
             # Lines after the checkpoint that the run goes on from will be written again.
             with disk_errors("the log", run_dir), open(self.metrics, "ab") as file:
@@ -66,7 +69,7 @@ class RunLog:
         """One optimizer step; ``step`` counts from 1. ``speed``: seconds of it, by part, tokens per second, memory."""
         self._append(self.metrics, {"step": step, **figures})
         self._append(self.timing, {"step": step, **speed})
-        self.accelerator.log({**figures, **speed}, step=step)
+        self._tell({**figures, **speed}, step)
         left = (self.total - step) * speed["seconds"]
         t = f"  t {figures['t']:.3f}" if "t" in figures else ""
         note = f"loss {figures['loss']:.4f}{t}  {speed['tokens_per_second']:.0f} tokens/s"
@@ -80,7 +83,7 @@ class RunLog:
     def validation(self, step: int, figures: dict[str, float]) -> None:
         """Held-out figures, beside the training ones in ``metrics.jsonl``."""
         self._append(self.metrics, {"step": step, **{f"validation_{k}": v for k, v in figures.items()}})
-        self.accelerator.log({f"validation/{k}": v for k, v in figures.items()}, step=step)
+        self._tell({f"validation/{k}": v for k, v in figures.items()}, step)
         shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items())
         self.say(f"step {step}: validation {shown}")
 
@@ -94,7 +97,7 @@ class RunLog:
         self._append(self.metrics, {"step": step, **{f"evaluation_{k}": v for k, v in figures.items()}})
         self._append(self.timing, {"step": step, "evaluation_seconds": seconds})
         told = {f"evaluation/{k}": v for k, v in figures.items()}
-        self.accelerator.log({**told, "evaluation_seconds": seconds}, step=step)
+        self._tell({**told, "evaluation_seconds": seconds}, step)
         shown = "  ".join(f"{task} {one.value:.4f} ({one.low:.4f} to {one.high:.4f})" for task, one in scores.items())
         self.say(f"step {step}: evaluation {shown}  in {seconds:.0f} s")
 
@@ -117,7 +120,12 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(for_terminal(text), highlight=False, markup=False, soft_wrap=True)
+
+    def _tell(self, figures: dict[str, float], step: int) -> None:
+        # The lines that an interrupted run wrote after its last checkpoint are written again as they were; trackers know them.
+        if self.bytes > self._told:
+            tell(self.accelerator, figures, step, self.say)
 
     def _append(self, path: Path, row: dict[str, Any]) -> None:
         if not self.active:
@@ -127,6 +135,11 @@ class RunLog:
             file.write(line)
         if path == self.metrics:
             self.bytes += len(line.encode())
+
+
+def _whole_lines(path: Path) -> int:
+    """Bytes up to the end of the last line that was written to its end."""
+    return path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
 
 
 def _keep_until(path: Path, step: int) -> None:

@@ -14,6 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.stopping import StoppedError
+from taid_vlm.common.telling import for_terminal
 from taid_vlm.common.versions import versions
 from taid_vlm.data import REASONS, Join, PairedBatch, StepOrder, dropped_by_reason, make_loader
 from taid_vlm.losses import means
@@ -103,7 +104,7 @@ def train(
         return run_dir / "student"
     set_seed(recipe.seed)
     with tracked(accelerator, recipe, run_dir), lost_processes(distribution):
-        setup = prepare(recipe, accelerator, store, precision, accelerator.print)
+        setup = prepare(recipe, accelerator, store, precision, lambda text: accelerator.print(for_terminal(text)))
         run = _Run(recipe, run_dir, distribution, setup, evaluate)
         with run.log, StopRequest() as request:
             run.go(request)

@@ -14,6 +14,7 @@ from taid_vlm.recipe import Recipe, dump_recipe
 from taid_vlm.recipe.plug_ins import plug_in_versions
 from taid_vlm.training.checkpoint import complete_checkpoints
 from taid_vlm.training.precision import choose_precision
+from taid_vlm.training.trackers import KNOWN_AS
 
 
 def claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator, origin: Mapping[str, Any] | None = None) -> str:
@@ -33,6 +34,8 @@ def claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator, origin: Mappi
         about |= {"versions": versions() | plug_in_versions(recipe)}
         about |= {"origin": dict(origin)} if origin else {}
         if accelerator.is_main_process:
+            for left in ("metrics.jsonl", KNOWN_AS):  # of another recipe's run, which had nothing to lose
+                (run_dir / left).unlink(missing_ok=True)
             # Before any other file: it alone makes the folder a run's, so a kill at any moment leaves one that can be taken.
             write_atomic(run_dir / "run.json", json.dumps(about, indent=2) + "\n")
     copy = run_dir / "recipe.yaml"

@@ -109,7 +109,8 @@ def loss_of(
         teacher = teacher_rows(setup, batch, device)
     with autocast(device, setup.precision):
         own = None if batch.student_written is None else batch.student_written.to(device)
-        return module(inputs, batch.labels.to(device), t, teacher, reversal, own)
+        output: LossOutput = module(inputs, batch.labels.to(device), t, teacher, reversal, own)
+    return output
 
 
 def teacher_rows(setup: Setup, batch: PairedBatch, device: torch.device) -> TeacherRows | TopK | None:

@@ -49,10 +49,18 @@ def late_teacher(recipe: Recipe, device: torch.device, say: Callable[[str], None
 def _loaded(spec: TeacherSpec) -> Teacher:
     dtype: torch.dtype = getattr(torch, spec.dtype)
     if spec.placement == "served":
-        return teacher_without_weights(spec.checkpoint, spec.language_model, spec.chat_template, spec.revision)
+        return teacher_without_weights(
+            spec.checkpoint,
+            spec.language_model,
+            spec.chat_template,
+            spec.revision,
+            trust_remote_code=spec.trust_remote_code,
+        )
     identity = identity_of(spec) if spec.cache.enabled else None
     if spec.checkpoint is not None:
-        teacher = teacher_from_checkpoint(spec.checkpoint, spec.chat_template, spec.revision, dtype)
+        teacher = teacher_from_checkpoint(
+            spec.checkpoint, spec.chat_template, spec.revision, dtype, spec.trust_remote_code
+        )
     else:
         assert spec.language_model is not None
         teacher = teacher_from_language_model(spec.language_model, spec.chat_template, dtype)

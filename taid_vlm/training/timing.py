@@ -63,11 +63,11 @@ class GPUClock:
 
     def passed(self, moment: torch.cuda.Event) -> bool:
         """Whether the GPU came there; asking does not wait."""
-        return moment.query()
+        return bool(moment.query())
 
     def seconds(self, earlier: torch.cuda.Event, later: torch.cuda.Event) -> float:
         """By the GPU's own clock."""
-        return earlier.elapsed_time(later) / 1000
+        return float(earlier.elapsed_time(later)) / 1000
 
 
 class Stopwatch:

@@ -34,7 +34,7 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
 
 @pytest.mark.parametrize(
     ("arguments", "status"),
-    [(["version"], 0), (["recipes", "show", "nothing"], 1), (["train", "--nope"], 2), (["nope"], 2), (["plan"], 2)],
+    [(["--version"], 0), (["recipes", "show", "nothing"], 1), (["train", "--nope"], 2), (["nope"], 2), (["plan"], 2)],
 )
 def test_exit_statuses(tmp_path: Path, arguments: list[str], status: int) -> None:
     done = run(*arguments, cwd=tmp_path)

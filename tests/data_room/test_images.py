@@ -171,7 +171,7 @@ def test_the_limit_is_ours_and_not_pillow_s(tmp_path: Path, monkeypatch: pytest.
     # Pillow warns above its limit, which is a tenth lower than ours.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert corner(tmp_path / "x.png") == RED
-    monkeypatch.setattr(images, "MAX_PIXELS", 143)
+    monkeypatch.setenv("TAID_VLM_MAX_PIXELS", "143")
     with pytest.raises(BadSampleError, match="12 x 12"):
         open_image(tmp_path / "x.png")
 

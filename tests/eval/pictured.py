@@ -49,7 +49,7 @@ def logits_of(model: Any, batch: Sequence[Request], count: int) -> list[torch.Te
         model.answer(prepared, count)
     finally:
         del inner.generate
-    rows = [row for part in prepared for row in part.rows]
+    rows = [row for part in prepared for row in part.requests]
     logits = [one for part in seen for one in part]
     return [logits[rows.index(row)] for row in range(len(batch))]
 

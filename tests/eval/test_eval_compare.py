@@ -136,6 +136,39 @@ def test_categories_are_compared(tmp_path: Path) -> None:
     assert [one.figure for one in pair.differences][:2] == ["pope", "accuracy"]
 
 
+def test_facts_of_ones_own_lines_are_categories(tmp_path: Path) -> None:
+    """Every third item is of another kind, and the first model is right about the others alone."""
+    kinds = [("plain", "odd")[place % 3 == 2] for place in range(12)]
+    rows = [
+        {
+            "question": f"{kind} {place}?",
+            "answer": "yes",
+            "facts": {"kind": kind, "hard": place % 2 == 0, "author_id": place},
+        }
+        for place, kind in enumerate(kinds)
+    ]
+    write_rows(tmp_path, rows)
+    task = write_task(tmp_path)
+    evaluate(
+        FakeModel(lambda asked: "no" if "odd" in asked.prompt else "yes", name="a"), [task], output_dir=tmp_path / "a"
+    )
+    evaluate(FakeModel(lambda asked: "yes", name="b"), [task], output_dir=tmp_path / "b")
+    (pair,) = compare([tmp_path / "a", tmp_path / "b"], tasks_folders=[tmp_path])
+    found = {one.figure: (one.first, one.difference) for one in pair.differences}
+    assert found["kind/plain"] == (1.0, 0.0)
+    assert found["kind/odd"] == (0.0, -1.0)
+    assert found["hard/True"] == found["hard/False"] == pytest.approx((2 / 3, -1 / 3))
+    assert not any("author" in name for name in found)
+
+
+def test_options_of_ones_own_lines_are_what_letters_mean(tmp_path: Path) -> None:
+    facts = {"options": {"A": "a cat", "B": "a dog"}}
+    write_rows(tmp_path, [{"question": "Which?\nA. a cat\nB. a dog", "answer": "B", "facts": facts}])
+    task = write_task(tmp_path, scorer="choice")
+    (result,) = evaluate(FakeModel(lambda _: "It is a dog."), [task], output_dir=tmp_path / "out")
+    assert result.value == 1.0
+
+
 def rewrite(folder: Path, **changes: Any) -> None:
     path = folder / "small.result.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

@@ -15,12 +15,11 @@ import pytest
 from PIL import Image
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.json_http import Retries
 from taid_vlm_eval import open_model
 from taid_vlm_eval.answers import read_answers
-from taid_vlm_eval.models import openai_http
 from taid_vlm_eval.models.faults import AnswerFault
 from taid_vlm_eval.models.openai import ServedModel, open_served, parse_address
-from taid_vlm_eval.models.openai_http import Endpoint, ServerError
 from taid_vlm_eval.models.protocol import Request
 from taid_vlm_eval.runner import evaluate
 from tests.eval.fakes import small_task, write_rows, write_task
@@ -36,10 +35,8 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-def opened(server: Server, timeout: float = 5.0, pause: float = 0.01) -> ServedModel:
-    model = open_served(f"{MODEL}@{server.url}", timeout=timeout)
-    model._endpoint._pause = pause
-    return model
+def opened(server: Server, timeout: float = 5.0, **retries: float) -> ServedModel:
+    return open_served(f"{MODEL}@{server.url}", timeout=timeout, retries=Retries(**{"pause": 0.01, **retries}))  # type: ignore[arg-type]
 
 
 def noise(seed: int, size: tuple[int, int] = (13, 7)) -> Image.Image:
@@ -184,49 +181,19 @@ def test_attempts_are_bounded_and_the_reason_is_kept() -> None:
         (said,) = opened(server).generate([Request("q")], 4)
     assert isinstance(said, AnswerFault)
     assert said.text == "HTTP 500: out of luck"
-    assert len(server.asked) == openai_http.ATTEMPTS
+    assert len(server.asked) == Retries().attempts
 
 
-def test_retry_after_is_obeyed_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_after_is_obeyed_and_bounded() -> None:
     replies = [error(429, "wait", **{"Retry-After": "0.3"}), answer("red")]
     with serving(lambda body: replies.pop(0)) as server:
-        model = opened(server, pause=0.0)
         start = time.monotonic()
-        assert model.generate([Request("q")], 4) == ["red"]
+        assert opened(server, pause=0.0).generate([Request("q")], 4) == ["red"]
         assert time.monotonic() - start >= 0.3
-        monkeypatch.setattr(openai_http, "LONGEST_PAUSE", 0.05)
         replies[:] = [error(429, "wait", **{"Retry-After": "86400"}), answer("blue")]
         start = time.monotonic()
-        assert model.generate([Request("q")], 4) == ["blue"]
+        assert opened(server, longest=0.05).generate([Request("q")], 4) == ["blue"]
         assert time.monotonic() - start < 2
-
-
-@pytest.mark.parametrize(
-    ("header", "low", "high"),
-    [("7", 7, 7), ("-3", 0, 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0), ("Wed, 21 Oct 2099 07:28:00 GMT", 1e9, 1e10)],
-)
-def test_both_forms_of_retry_after_are_read(header: str, low: float, high: float) -> None:
-    seconds = openai_http._retry_after(header)
-    assert seconds is not None
-    assert low <= seconds <= high
-
-
-@pytest.mark.parametrize("header", [None, "", "soon", "nan", "Wed, 99 Oct"])
-def test_a_retry_after_that_says_nothing(header: str | None) -> None:
-    assert openai_http._retry_after(header) is None
-
-
-@pytest.mark.parametrize("slow", [Reply(wait=30), replace(answer("red"), each=0.05)], ids=["silent", "drips"])
-def test_a_server_that_never_finishes_is_left_at_the_deadline(slow: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_http, "ATTEMPTS", 2)
-    with serving(lambda body: slow if text_of(body) == "slow" else "red") as server:
-        endpoint = Endpoint(server.url, None, 0.3, pause=0.01)
-        start = time.monotonic()
-        with pytest.raises(ServerError, match=r"timed out: no whole reply within 0\.3 s"):
-            endpoint.ask("/chat/completions", {"messages": [{"content": "slow"}]}, attempts=2)
-        assert 0.6 <= time.monotonic() - start < 3
-        # The endpoint goes on as if nothing had been.
-        assert endpoint.ask("/chat/completions", {"messages": [{"content": "fast"}]})["choices"]
 
 
 def test_a_server_that_goes_away_costs_pauses_only_once() -> None:
@@ -377,12 +344,11 @@ def test_a_server_that_refuses_from_the_start(probe: Reply, message: str) -> Non
         opened(server)
 
 
-def test_an_address_where_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_http.Endpoint.__init__, "__defaults__", (0.01,))
+def test_an_address_where_nothing_listens() -> None:
     with pytest.raises(
         UserError, match="connection refused: nothing listens there; start the server, or correct the URL"
     ):
-        open_model(f"openai:tiny@http://127.0.0.1:{free_port()}/v1")
+        open_served(f"tiny@http://127.0.0.1:{free_port()}/v1", retries=Retries(pause=0.01))
 
 
 def test_what_the_server_says_of_itself_is_stated() -> None:

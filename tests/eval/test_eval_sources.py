@@ -93,13 +93,14 @@ def test_a_broken_chatterbot_is_told(tmp_path: Path, content: bytes, message: st
 def test_jsonl(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"question": "a \u2028 b", "answer": ["x", "y"]},
-        {"id": 7, "question": "b", "answer": "z", "images": ["pictures/1.png", "2.png"]},
+        {"id": 7, "question": "b", "answer": "z", "images": ["pictures/1.png", "2.png"], "facts": {"category": "x"}},
     ]
     text = "\n".join(json.dumps(row, ensure_ascii=False) for row in [rows[0]]) + "\n \n" + json.dumps(rows[1])
     (file := tmp_path / "test.jsonl").write_text(text, encoding="utf-8")
     first, second = read_jsonl(file, "anything")
     assert (first.id, first.question, first.answer, first.images) == ("0", "a \u2028 b", ["x", "y"], [])
     assert (second.id, second.images) == ("7", [tmp_path / "pictures" / "1.png", tmp_path / "2.png"])
+    assert (first.facts, second.facts) == ({}, {"category": "x"})
     assert list(read_jsonl(tmp_path, "test")) == [first, second]
 
 
@@ -112,6 +113,7 @@ def test_jsonl(tmp_path: Path) -> None:
         ({"question": "q", "answer": []}, r"answer is \[\]"),
         ({"question": "q", "answer": [1]}, r"answer is \[1\]"),
         ({"question": "q", "answer": "x", "images": "a.png"}, "images is 'a.png', expected a list"),
+        ({"question": "q", "answer": "x", "facts": "chart"}, "facts is 'chart', expected an object"),
         ({"question": "\ud800", "answer": "x"}, "is not valid JSON"),  # half a surrogate pair
     ],
 )

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.export import export_student, write
-from taid_vlm.export.gate import FreshProcess
+from taid_vlm.export.card import About, export_card
+from taid_vlm.export.gate import FreshProcess, Proof
 from taid_vlm.export.processors import stock_template
 from taid_vlm.models.loaded import LoadedStudent
 from tests.export.students import Combination, trained
@@ -31,7 +33,7 @@ def llava(root: Path) -> LoadedStudent:
 
 @pytest.fixture(scope="module")
 def exported(root: Path, llava: LoadedStudent, fresh: FreshProcess) -> Path:
-    about = "## Scores\n\n| easy_vqa | accuracy | 0.9 |\n"
+    about = About(text="## Scores\n\n| easy_vqa | accuracy | 0.9 |\n")
     return export_student(llava, root / "exported", process=fresh, about=about).folder
 
 
@@ -43,12 +45,35 @@ def test_the_card_tells_how_to_open_it_what_it_is_made_of_and_how_it_scores(expo
     card = (exported / "README.md").read_text()
     for part in (
         "pipeline_tag: image-text-to-text",
-        "license: other",
         "AutoProcessor",
-        "| projector | mlp |",
+        "| projector | mlp | random start |",
+        "No licence is claimed",
         "## Scores",
     ):
         assert part in card
+    assert "license:" not in card
+
+
+@pytest.mark.parametrize("inside", ["", "language_model"])
+def test_what_the_card_says_to_type_answers(
+    inside: str,
+    root: Path,
+    exported: Path,
+    llava: LoadedStudent,
+    fresh: FreshProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The text model has a card of its own only where it is exported alone; its folder is the same."""
+    card = (exported / "README.md").read_text()
+    if inside:
+        card = export_card(llava.spec, inside, (Proof("Qwen2ForCausalLM", 0.0, 0.0),), (), About(), "text")
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(tmp_path / "picture.png")
+    monkeypatch.chdir(tmp_path)
+    code = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(exported / inside))
+    exec(compile(code, "the card", "exec"), {})
+    assert "What is it?" in capsys.readouterr().out
 
 
 def test_the_language_model_names_its_class_and_the_tower_none(exported: Path) -> None:

@@ -18,7 +18,7 @@ def test_all_values_and_ticks_lie_between_the_ends(values: list[float], log: boo
     assert all(10 <= place <= 200 for place in places)
     assert places == sorted(places, reverse=True)  # larger is higher
     ticks = scale.ticks()
-    assert 2 <= len(ticks) <= 8
+    assert 2 <= len(ticks) <= 6
     assert all(9.99 <= scale.place(tick) <= 200.01 for tick in ticks)
 
 
@@ -85,7 +85,37 @@ def test_a_chart_says_in_words_and_in_a_table_what_it_draws() -> None:
         "run, step 10: 0.5 (0.4 to 0.6)",
         "run, step 20: 0.7 (0.6 to 0.8)",
     ]
-    assert chart.table == (["optimizer step", "run"], [["10", "0.5"], ["20", "0.7"]])
+    assert svg.attrib["role"] == "group"  # a picture's points could not be reached
+    rows = [["10", "0.5 (0.4 to 0.6)"], ["20", "0.7 (0.6 to 0.8)"]]
+    assert chart.table == (["optimizer step", "run"], rows)
+
+
+def test_steps_of_a_run_have_round_marks_from_the_first_on() -> None:
+    line = Line("run", range(1, 101), [1.0 / step for step in range(1, 101)])
+    svg = str(draw(Chart("Loss", "nats", [line], x_bounds=(0, 100)), "c"))
+    marks = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="middle">([^<]*)<', svg)
+    assert [said for _, said in marks] == ["0", "20", "40", "60", "80", "100"]
+    places = [float(x) for x, _ in marks]
+    assert len({round(b - a, 1) for a, b in zip(places, places[1:], strict=False)}) == 1
+    assert 'role="img"' in svg
+
+
+def test_error_bars_of_several_lines_lie_beside_each_other_and_in_the_picture() -> None:
+    lines = [Line(f"run {n}", [0, 50, 100], [0.5] * 3, n, [(0.4, 0.6)] * 3) for n in range(8)]
+    svg = str(draw(Chart("vqa", "accuracy", lines), "c"))
+    places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', svg)]
+    assert len(set(places)) == 24
+    assert all(46 <= x <= WIDTH - 4 for x in places)
+    clip = re.search(r'<clipPath[^>]*><rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', svg)
+    assert clip is not None
+    left, width = float(clip[1]), float(clip[2])
+    assert all(left <= x - 4 and x + 4 <= left + width for x in places)  # a whole circle has radius 4
+
+
+def test_a_wide_mark_at_the_end_stays_in_the_picture() -> None:
+    svg = str(draw(Chart("Loss", "nats", [Line("run", [1, 123_456_000], [1.0, 2.0])]), "c"))
+    for x, said in re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="middle">([^<]*)<', svg):
+        assert float(x) + 3 * len(said) <= WIDTH
 
 
 def test_nothing_is_drawn_of_nothing() -> None:

@@ -85,6 +85,18 @@ def test_a_run_is_recorded_and_leaves_nothing(tmp_path: Path, model: Path, monke
     assert other.recipe != record.recipe
 
 
+def test_a_teacher_agrees_with_itself(tmp_path: Path, model: Path) -> None:
+    job = TinyJob(WORDS, "kl", 1, 1e-2, model)
+    record = Bench(tmp_path / "running", lambda line: None).teacher(job)
+    assert record.made_of["teacher"] == run(tmp_path, job).made_of["teacher"]
+    test = record.figures["test"]
+    assert test["agreement"] == 1
+    assert test["kl"] == test["reverse_kl"] == 0
+    assert record.items["test"]["agreed"] == record.items["test"]["tokens"]
+    # Its cross-entropy is that of the labels: a teacher that was drawn at random is near the uniform distribution.
+    assert test["cross_entropy"] == pytest.approx(test["entropy"], rel=0.2)
+
+
 def test_a_run_that_breaks_down_is_recorded_as_such(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

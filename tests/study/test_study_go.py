@@ -10,7 +10,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.study import go, plan
 from taid_vlm.study.go import Asked, work
 from taid_vlm.study.plan import Job
-from taid_vlm.study.records import Records
+from taid_vlm.study.records import Records, teacher_record
 from taid_vlm.study.status import told
 from taid_vlm.study.tuning import chosen_rates
 from tests.study.study_cases import AROUND, MAIN, WORDS, record_of
@@ -20,6 +20,7 @@ class Bench:
     """Trains nothing; may be killed before a run, or break a run down."""
 
     made: ClassVar[list[str]] = []
+    taught: ClassVar[list[str]] = []
     die_at: int | None = None
     failing: tuple[str, ...] = ()
 
@@ -36,6 +37,10 @@ class Bench:
             )
         return record_of(job)
 
+    def teacher(self, job: Job):
+        Bench.taught.append(job.key)
+        return teacher_record("t", {"test": {"exact": 0.9}}, {})
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +49,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(go, "prepare", lambda recipe: None)
     monkeypatch.setattr(go, "WAIT", 0.01)
     monkeypatch.setattr("taid_vlm.study.bench.Bench", Bench)
-    Bench.made, Bench.die_at, Bench.failing = [], None, ()
+    Bench.made, Bench.taught, Bench.die_at, Bench.failing = [], [], None, ()
 
 
 def run(asked: Asked) -> Records:
@@ -60,6 +65,15 @@ def test_rates_are_tried_first_and_the_best_on_validation_is_used(tmp_path: Path
     assert chosen_rates([MAIN], records)["charts", "kl"] == 1e-3
     assert chosen_rates([MAIN], records)["charts", "taid"] == 3e-3
     assert records.all["charts-long/taid/seed-1"].lr == 3e-3
+
+
+def test_a_teacher_is_measured_once(tmp_path: Path) -> None:
+    records = run(Asked(tmp_path, tmp_path / "results"))
+    assert Bench.taught == Bench.made[:1]
+    found = records.teacher_of(records.all["charts/kl/seed-0"])
+    assert found is not None
+    assert not found.is_run
+    assert found.figures["test"]["exact"] == 0.9
 
 
 def test_a_killed_study_goes_on_and_makes_nothing_twice(tmp_path: Path) -> None:
@@ -106,7 +120,7 @@ def test_processes_side_by_side_share_the_work(tmp_path: Path) -> None:
 
 def test_parts_can_be_asked_for(tmp_path: Path) -> None:
     asked = Asked(tmp_path, tmp_path / "results", only=("charts",), methods=("kl",), seeds=1)
-    assert set(run(asked).all) == {"charts/kl/lr-0.001", "charts/kl/lr-0.003", "charts/kl/seed-0"}
+    assert set(run(asked).all) == {"charts/kl/lr-0.001", "charts/kl/lr-0.003", "charts/kl/seed-0", "teacher/t"}
     assert told(asked) == [
         "charts, learning rates: 2 of 2 runs, 10 s of training each",
         "charts, seeds: 1 of 1 runs, 10 s of training each",

@@ -10,7 +10,7 @@ from taid_vlm.study import page
 from taid_vlm.study.compare import rows_of
 from taid_vlm.study.page import write_page
 from taid_vlm.study.plan import comparison_jobs, tuning_jobs
-from taid_vlm.study.records import Records
+from taid_vlm.study.records import Records, teacher_record
 from taid_vlm.study.tuning import chosen_rates
 from tests.study.study_cases import AROUND, MAIN, WORDS, record_of
 
@@ -68,6 +68,18 @@ def test_the_page_is_made_again_from_its_own_records(out: Path, tmp_path: Path) 
     assert (results / "charts.png").stat().st_size > 1000
     assert (results / "charts-clocks.png").is_file()
     assert not re.search(r"/tmp|/root|None|nan", first)
+
+
+def test_the_teacher_is_the_first_row_where_it_was_measured(out: Path, tmp_path: Path) -> None:
+    page = write_page(out, tmp_path / "results")
+    assert "*teacher*" not in page.read_text()
+    figures = {"test": {"exact": 0.8125, "cross_entropy": 0.25, "kl": 0.0, "reverse_kl": 0.0}, "blank": {"exact": 0.5}}
+    items = {"test": {"right": "1" * 13 + "0" * 3}, "blank": {"right": "10" * 8}}
+    Records(out).add(teacher_record("t", figures, items))
+    lines = write_page(out, tmp_path / "results").read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("| *teacher*"))
+    assert lines[at].split(" | ")[3:6] == ["81.2", "31.2", "0.250"]
+    assert lines[at - 1].startswith("|---")
 
 
 def test_the_page_says_what_is_missing_and_what_failed(out: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from transformers import AutoModelForImageTextToText
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.json_http import Retries
 from taid_vlm.data import Join, PairedBatch, make_loader
 from taid_vlm.data.collate import PaddedSide
 from taid_vlm.losses import LossOutput, TopK
@@ -240,11 +241,13 @@ def test_an_interrupted_run_ends_in_the_same_bits(
 
 # Failures.
 
-QUICK = {"timeout": 0.3, "attempts": 4, "first_wait": 0.01}
+
+def client(url: str) -> Client:
+    return Client(url, timeout=0.3, retries=Retries(attempts=4, silent=2, pause=0.01))
 
 
 def ask(server: StandIn, k: int = 3) -> ServedTeacher:
-    return ServedTeacher(Client(server.url, **QUICK), "tiny", k, "uniform")  # type: ignore[arg-type]
+    return ServedTeacher(client(server.url), "tiny", k, "uniform")
 
 
 @pytest.mark.parametrize("fault", [500, 503, 429, "hangs up", "stops in the middle"])
@@ -271,7 +274,7 @@ def test_a_server_that_says_nothing_is_asked_once_more(server: StandIn) -> None:
 
 
 def test_the_key_does_not_go_where_a_server_sends_us(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, "open sesame")
+    monkeypatch.setenv(KEY_VARIABLE, "open-sesame")
 
     class Elsewhere(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -285,7 +288,7 @@ def test_the_key_does_not_go_where_a_server_sends_us(server: StandIn, monkeypatc
     with HTTPServer(("127.0.0.1", 0), Elsewhere) as other:
         Thread(target=other.serve_forever, daemon=True).start()
         with pytest.raises(UserError, match=f"sends us on to {server.url}/v1/models: set teacher.url"):
-            Client(f"http://127.0.0.1:{other.server_port}", **QUICK).get("/v1/models")  # type: ignore[arg-type]
+            client(f"http://127.0.0.1:{other.server_port}").get("/v1/models")
         other.shutdown()
     assert server.seen == 0
 
@@ -293,10 +296,10 @@ def test_the_key_does_not_go_where_a_server_sends_us(server: StandIn, monkeypatc
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        (400, "status 400: .*on purpose.*--max-logprobs"),
+        (400, "HTTP 400: .*on purpose.*--max-logprobs"),
         (401, KEY_VARIABLE),
         (404, "teacher.served_model"),
-        ("is no JSON", r"something else than JSON: '<html>Welcome to nginx</html>'; teacher\.url"),
+        ("is no JSON", r"not JSON but '<html>Welcome to nginx</html>'\); teacher\.url"),
     ],
 )
 def test_what_will_not_pass_is_told_at_once(server: StandIn, fault: int | str, told: str) -> None:
@@ -311,20 +314,20 @@ def test_a_failure_amid_a_batch_ends_it(server: StandIn, recipes: Any) -> None:
     assert setup.served is not None
     before = server.seen
     server.faults = ["is no JSON"] + [400] * 20
-    with pytest.raises(UserError, match=r"something else than JSON|status 400"):
+    with pytest.raises(UserError, match=r"not JSON|HTTP 400"):
         teacher_rows(setup, batch, CPU)
     assert server.seen - before <= len(batch.ids)
 
 
 def test_a_server_that_is_not_there() -> None:
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9, gave no answer.*refused.*teacher\.url"):
-        Client("http://127.0.0.1:9/v1/", **QUICK).post("/v1/completions", {})  # type: ignore[arg-type]
+        client("http://127.0.0.1:9/v1/").post("/v1/completions", {})
 
 
 def test_the_key_is_sent(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, "open sesame")
+    monkeypatch.setenv(KEY_VARIABLE, "open-sesame")
     ask(server).completion([5, 6, 7])
-    assert server.headers["Authorization"] == "Bearer open sesame"
+    assert server.headers["Authorization"] == "Bearer open-sesame"
 
 
 def entries(answer: Any) -> list[Any]:

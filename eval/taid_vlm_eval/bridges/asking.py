@@ -1,6 +1,5 @@
 """Requests of another harness put to a model in batches: the next is prepared while one is answered, halved where memory runs out."""
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.telling import tell
 from taid_vlm_eval.bridges.wanted import Wanted
 from taid_vlm_eval.memory import unless_out_of_memory
 from taid_vlm_eval.models.likelihood import AnswerRows, sharing_a_row, values_of
@@ -50,7 +50,7 @@ def answers(
                 faults += [one["error"] for one in several if one["error"]]
                 bar.update(len(several))
     if faults:
-        print(f"{what}: {len(faults)} of {count} have no answer, the first because {faults[0]}", file=sys.stderr)
+        tell(f"{what}: {len(faults)} of {count} have no answer, the first because {faults[0]}")
     return [found[number] for number in range(count)]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from PIL import Image
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval.data.pictures import BrokenImageError, as_rgb, open_picture
+from taid_vlm.common.picture_rgb import as_rgb
+from taid_vlm_eval.data.pictures import BrokenImageError, open_picture
 from taid_vlm_eval.models.protocol import Request
 
 Message = Mapping[str, Any]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from taid_vlm.common.errors import UserError
+from taid_vlm_eval.arrays import Integers
 from taid_vlm_eval.data.hub import data_set_folder
 from taid_vlm_eval.data.item import SOURCES, Item
 from taid_vlm_eval.data.mt_bench import question_file
@@ -98,7 +99,7 @@ def subset(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
     return list(items) if chosen is None else [items[place] for place in chosen]
 
 
-def _chosen(ids: Iterable[str], limit: int | None, seed: int) -> np.ndarray | None:
+def _chosen(ids: Iterable[str], limit: int | None, seed: int) -> Integers | None:
     """The places of a subset, rising; None for all."""
     require_limit(limit)
     if limit is None:

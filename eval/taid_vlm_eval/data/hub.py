@@ -11,6 +11,7 @@ import yaml
 
 from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.secrets import without_secrets
 from taid_vlm_eval.data.reach import why_unreachable
 from taid_vlm_eval.task import Data
 
@@ -28,7 +29,7 @@ def why_no_hub() -> str:
     """Why the hub is not asked, "" when it is."""
     from huggingface_hub import constants
 
-    return "HF_HUB_OFFLINE is set" if is_offline() else why_unreachable(constants.ENDPOINT)
+    return "HF_HUB_OFFLINE is set" if is_offline() else without_secrets(why_unreachable(constants.ENDPOINT))
 
 
 def own_folder(path: str) -> Path:
@@ -68,7 +69,7 @@ def _from_hub(data: Data) -> Path:
         except UserError:
             raise
         except Exception as error:  # the hub's client raises many types: HTTP, cache, timeouts, ...
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = without_secrets(" ".join(str(error).split()))[:200] or type(error).__name__
     try:
         folder = Path(snapshot_download(local_files_only=True, **kept))
         for config in configs_of(data):

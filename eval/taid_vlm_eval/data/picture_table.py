@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from taid_vlm.common.files import sha256_of
+from taid_vlm.common.files import open_plain, sha256_of
+from taid_vlm.common.picture_bounds import max_pixels, opened
+from taid_vlm_eval.arrays import Integers
 from taid_vlm_eval.data.item import Item
 from taid_vlm_eval.marks import mark_of, numbered
 
@@ -34,7 +35,7 @@ class PictureTable:
         self._digests = np.zeros((count, 32), dtype=np.uint8)
         self._state = np.zeros(count, dtype=np.uint8)
 
-    def of(self, place: int) -> np.ndarray:
+    def of(self, place: int) -> Integers:
         """The numbers of the pictures of the item at a place."""
         return self.numbers[self.starts[place] : self.starts[place + 1]]
 
@@ -56,7 +57,7 @@ class PictureTable:
         found = self.digests(place, paths)
         return () if "missing" in found else tuple(found)
 
-    def sizes(self, items: Sequence[Item]) -> np.ndarray:
+    def sizes(self, items: Sequence[Item]) -> Integers:
         """Width and height of each picture as it is shown, [U, 2], from the heads of the files; 0 of one that does not read."""
         sizes_U2 = np.full((len(self._state), 2), -1, dtype=np.int32)
         for place, item in enumerate(items):
@@ -68,8 +69,9 @@ class PictureTable:
 
 def size_of(path: Path) -> tuple[int, int]:
     """Width and height after turning by EXIF, without decoding; (0, 0) when the file is none."""
+    limit = max_pixels()
     try:
-        with Image.open(path) as image:
+        with open_plain(path) as stream, opened(stream, limit) as image:
             # Of other kinds (PNG) Pillow would decode all of it to find the turn, and they hardly ever have one.
             turned = image.format in ("JPEG", "MPO") and image.getexif().get(0x0112) in _TURNED
             return (image.height, image.width) if turned else image.size

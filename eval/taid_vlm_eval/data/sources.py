@@ -111,10 +111,10 @@ def _exchanges(path: Path) -> list[tuple[str, str]]:
 
 
 def read_jsonl(path: Path, split: str) -> Iterator[Item]:
-    """One JSON object a line: ``question``, ``answer`` (text, or a list of right texts), ``id``?, ``images``?.
+    """One JSON object a line: ``question``, ``answer`` (text, or a list of right texts), ``id``?, ``images``?, ``facts``?.
 
     ``path`` is the file, or a folder that holds ``<split>.jsonl``. Image paths are relative to the file. Without an id, the
-    number of the line (from 0) is taken. Blank lines are skipped. A line that is not such an object is an item that is broken.
+    number of the line (from 0) is taken. ``facts`` is an object: see :class:`Item`. Blank lines are skipped. A line that is not such an object is an item that is broken.
 
     Raises:
         UserError: no such file, a key that is unknown, or no line that can be read; the message names the line.
@@ -140,7 +140,7 @@ def read_jsonl(path: Path, split: str) -> Iterator[Item]:
         raise UserError(f"{broken[0].broken}; no line of {file} can be read")
 
 
-_JSONL_KEYS = ("id", "question", "answer", "images")
+_JSONL_KEYS = ("id", "question", "answer", "images", "facts")
 
 
 def _jsonl_item(line: bytes, number: int, file: Path) -> Item:
@@ -162,17 +162,25 @@ def _jsonl_item(line: bytes, number: int, file: Path) -> Item:
     name = str(row.get("id", number))
     if wrong := _wrong_in(row):
         return Item(name, "", "", broken=f"{where}: {wrong}")
-    return Item(name, row["question"], row["answer"], [file.parent / image for image in row.get("images", [])])
+    images = [file.parent / image for image in row.get("images", [])]
+    return Item(name, row["question"], row["answer"], images, facts=row.get("facts", {}))
 
 
 def _wrong_in(row: dict[str, Any]) -> str:
-    question, answer, images = row.get("question"), row.get("answer"), row.get("images", [])
+    question, answer, images, facts = (
+        row.get("question"),
+        row.get("answer"),
+        row.get("images", []),
+        row.get("facts", {}),
+    )
     if not isinstance(question, str):
         return f"question is {question!r}, expected text"
     if not (isinstance(answer, str) or (_is_texts(answer) and answer)):
         return f"answer is {answer!r}, expected text or a list of texts"
     if not _is_texts(images):
         return f"images is {images!r}, expected a list of paths relative to the file"
+    if not isinstance(facts, dict):
+        return f'facts is {facts!r}, expected an object, such as {{"category": "chart"}}'
     return ""
 
 

@@ -6,7 +6,7 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Generic, TypeVar, overload
+from typing import Generic, TypeVar, overload
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import FULL_ERRNO
@@ -76,7 +76,7 @@ class Spool(Sequence[T], Generic[T]):
             yield from self._read(*self._ends[start : stop + 1])
             start = stop
 
-    def _read(self, *ends: int) -> list[Any]:
+    def _read(self, *ends: int) -> list[T]:
         if self._pending:
             self._flush()
         raw = memoryview(os.pread(self._file.fileno(), ends[-1] - ends[0], ends[0]))

@@ -7,6 +7,7 @@ from typing import overload
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Integers
 from taid_vlm_eval.data.item import Item
 from taid_vlm_eval.data.picture_table import PictureTable
 from taid_vlm_eval.data.spool import Spool
@@ -22,7 +23,7 @@ class ItemTable(Sequence[Item]):
         taken: the places of those that belong to the task, rising; all when left out.
     """
 
-    def __init__(self, items: Spool[Item], cluster: str | None, taken: np.ndarray | None = None) -> None:
+    def __init__(self, items: Spool[Item], cluster: str | None, taken: Integers | None = None) -> None:
         self._items, self._cluster = items, cluster
         self._taken = np.arange(len(items), dtype=np.int32) if taken is None else taken
 

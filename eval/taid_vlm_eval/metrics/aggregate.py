@@ -8,6 +8,7 @@ import numpy as np
 
 from taid_vlm.common.plug_ins import METRICS as PLUG_INS
 from taid_vlm.common.registry import Registry
+from taid_vlm_eval.arrays import Floats, Integers
 from taid_vlm_eval.marks import marks_of, numbered
 from taid_vlm_eval.metrics.intervals import bootstrap_means, wilson_interval
 
@@ -46,7 +47,7 @@ class Estimate:
     high: float
     named: Mapping[str, "Estimate"] = field(default_factory=dict)
     top: float = 1.0
-    draws: np.ndarray | None = field(default=None, compare=False, repr=False)
+    draws: Floats | None = field(default=None, compare=False, repr=False)
     behind: int = field(default=0, compare=False, repr=False)
 
 
@@ -64,7 +65,7 @@ def interval_without_spread(mean: float, distinct: int) -> tuple[float, float]:
     return wilson_interval(min(max(mean, 0.0), 1.0) * distinct, distinct)
 
 
-def clusters_of(scored: Sequence[Scored]) -> np.ndarray:
+def clusters_of(scored: Sequence[Scored]) -> Integers:
     """The clusters of items as numbers, in the order in which they come first, [N]: their names would not fit into memory."""
     return numbered(marks_of(one.cluster for one in scored))[0]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats
 from taid_vlm_eval.metrics.cider import LENGTHS, ngrams
 
 COLUMNS = 2 * LENGTHS + 2  # matches of each length, n-grams of each length, words of the answer, words of the reference
@@ -26,7 +27,7 @@ def bleu_columns(answer: Sequence[str], references: Sequence[Sequence[str]]) -> 
     return [float(number) for number in (*matches, *totals, len(answer), closest)]
 
 
-def bleu_of_sums(sums_RK: np.ndarray, longest: int = LENGTHS) -> np.ndarray:
+def bleu_of_sums(sums_RK: Floats, longest: int = LENGTHS) -> Floats:
     """BLEU up to n-grams of ``longest`` words from sums of :func:`bleu_columns`, [R, 10] to [R].
 
     The geometric mean of the precisions, times exp(1 - reference / answer) where the answers are shorter.

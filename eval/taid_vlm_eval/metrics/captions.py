@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.bleu import COLUMNS, bleu_columns, bleu_of_sums
 from taid_vlm_eval.metrics.caption_words import caption_words
@@ -69,5 +70,5 @@ def captions(scored: Sequence[Scored], seed: int) -> Estimate:
     return with_named("CIDEr", estimate_figures(figures, columns_NK.T, clusters, seed=seed))
 
 
-def _bleu_up_to(longest: int) -> Callable[[np.ndarray], np.ndarray]:
+def _bleu_up_to(longest: int) -> Callable[[Floats], Floats]:
     return lambda sums_RK: bleu_of_sums(sums_RK, longest)

@@ -5,6 +5,7 @@ from itertools import chain
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats, Integers
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, mean_of_ratios, with_named
 from taid_vlm_eval.metrics.groups import group_columns, join_clusters
@@ -22,7 +23,7 @@ def categories_of(scored: Sequence[Scored], key: str = "category") -> Sorted:
     return Sorted((category_of(one, key) for one in scored), len(scored))
 
 
-def category_columns(categories: Sorted, *columns: np.ndarray) -> Iterator[np.ndarray]:
+def category_columns(categories: Sorted, *columns: Floats) -> Iterator[Floats]:
     """Category by category, each of the columns, [N], with 0 for the items of other categories; made one at a time."""
     for name in categories.names:
         mask_N = categories.mask(name)
@@ -30,7 +31,7 @@ def category_columns(categories: Sorted, *columns: np.ndarray) -> Iterator[np.nd
 
 
 def _by_category(
-    scored: Sequence[Scored], right_N: np.ndarray, count_N: np.ndarray, clusters: Sequence[int] | np.ndarray, seed: int
+    scored: Sequence[Scored], right_N: Floats, count_N: Floats, clusters: Sequence[int] | Integers, seed: int
 ) -> dict[str, Estimate]:
     figures, found = {"overall": mean_figure(0, 1)}, categories_of(scored)
     # A group counts for the category of its first item, so a category may have no group.
@@ -44,7 +45,7 @@ def _by_category(
     return estimate_figures(figures, columns, clusters, seed=seed)
 
 
-def _values(scored: Sequence[Scored]) -> np.ndarray:
+def _values(scored: Sequence[Scored]) -> Floats:
     return np.fromiter((one.value for one in scored), dtype=np.float64, count=len(scored))
 
 

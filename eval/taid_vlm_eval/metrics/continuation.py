@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, ratio, with_named
 from taid_vlm_eval.metrics.score import SCORERS, Score, Scorer, Truth
@@ -75,7 +76,7 @@ def continuation(scored: Sequence[Scored], seed: int) -> Estimate:
     return with_named("acc", estimates)
 
 
-def _perplexity(sums_RK: np.ndarray) -> np.ndarray:
+def _perplexity(sums_RK: Floats) -> Floats:
     return np.exp(np.minimum(ratio(sums_RK[:, 2], sums_RK[:, 3]), _LARGEST_EXPONENT))
 
 

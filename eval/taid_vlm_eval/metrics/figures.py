@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats, Integers
 from taid_vlm_eval.metrics.aggregate import Estimate, interval_without_spread
 from taid_vlm_eval.metrics.intervals import RESAMPLES, as_numbers, drawn_sums, sums_of
 
@@ -23,17 +24,17 @@ class Figure:
         top: the largest value possible.
     """
 
-    of_sums: Callable[[np.ndarray], np.ndarray]
+    of_sums: Callable[[Floats], Floats]
     counts: tuple[int, ...]
     top: float = 1.0
 
 
-def ratio(above: np.ndarray, below: np.ndarray, empty: float = float("nan")) -> np.ndarray:
+def ratio(above: Floats, below: Floats, empty: float = float("nan")) -> Floats:
     """``above / below`` of arrays of one shape, ``empty`` where ``below`` is 0."""
     return np.divide(above, below, out=np.full(np.shape(below), empty), where=below != 0)
 
 
-def mean_of_ratios(sums_RK: np.ndarray, totals: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+def mean_of_ratios(sums_RK: Floats, totals: Sequence[int], counts: Sequence[int]) -> Floats:
     """The mean of several means, [R, K] to [R]; in a draw without items of some of them, that of the others."""
     means_RC = ratio(sums_RK[:, list(totals)], sums_RK[:, list(counts)])
     return ratio(np.nansum(means_RC, axis=1), (~np.isnan(means_RC)).sum(axis=1))
@@ -46,8 +47,8 @@ def mean_figure(total: int, count: int) -> Figure:
 
 def estimate_figures(
     figures: Mapping[str, Figure],
-    columns: Iterable[np.ndarray],
-    clusters: Sequence[Hashable] | np.ndarray,
+    columns: Iterable[Floats],
+    clusters: Sequence[Hashable] | Integers,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,

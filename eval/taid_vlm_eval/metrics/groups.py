@@ -8,8 +8,10 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats, Integers
 
-def group_columns(values: Sequence[float], groups: Sequence[Hashable | None]) -> tuple[np.ndarray, np.ndarray]:
+
+def group_columns(values: Sequence[float], groups: Sequence[Hashable | None]) -> tuple[Floats, Floats]:
     """Which groups are all right, and how many there are, as columns.
 
     Both arrays, [N], are 0 but at the first item of a group: there, the first is 1 when every item of the group has the
@@ -26,7 +28,7 @@ def group_columns(values: Sequence[float], groups: Sequence[Hashable | None]) ->
     return right_N, count_N
 
 
-def join_clusters(clusters: Sequence[Hashable] | np.ndarray, *groupings: Sequence[Hashable | None]) -> list[int]:
+def join_clusters(clusters: Sequence[Hashable] | Integers, *groupings: Sequence[Hashable | None]) -> list[int]:
     """Clusters joined wherever a group reaches over several of them, [N]."""
     clusters = clusters.tolist() if isinstance(clusters, np.ndarray) else clusters
     parent: dict[Hashable, Hashable] = {}

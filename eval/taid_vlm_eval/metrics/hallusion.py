@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, ratio, with_named
 from taid_vlm_eval.metrics.groups import group_columns, join_clusters
@@ -44,5 +45,5 @@ def hallusion_bench(scored: Sequence[Scored], seed: int) -> Estimate:
     return with_named("mean" if "mean" in named else "aAcc", named)
 
 
-def _mean_of_three(sums_RK: np.ndarray) -> np.ndarray:
+def _mean_of_three(sums_RK: Floats) -> Floats:
     return np.mean([ratio(sums_RK[:, place], sums_RK[:, place + 1]) for place in (0, 2, 4)], axis=0)

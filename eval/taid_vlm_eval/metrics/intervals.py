@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats, Integers
+
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 RESAMPLES = 2000
 _CELLS = 250_000  # drawn indices held at a time: 2 MB, and as much for each step that is made of them
@@ -44,12 +46,12 @@ def bootstrap_interval(
 
 
 def bootstrap_means(
-    values: Sequence[float] | np.ndarray,
-    clusters: Sequence[Hashable] | np.ndarray,
+    values: Sequence[float] | Floats,
+    clusters: Sequence[Hashable] | Integers,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> np.ndarray:
+) -> Floats:
     """The mean in each draw, [R]; see :func:`bootstrap_interval`.
 
     Other values with the same clusters and seed are drawn alike, so means of two models can be compared draw by draw.
@@ -58,7 +60,7 @@ def bootstrap_means(
         raise ValueError(f"need as many clusters as values and at least one, got {len(clusters)} and {len(values)}")
     numbers_N, values_N = as_numbers(clusters), np.asarray(values, dtype=np.float64)
     sums_R2 = drawn_sums(sums_of([values_N, np.ones(len(values_N))], numbers_N), seed=seed, resamples=resamples)
-    means_R: np.ndarray = sums_R2[:, 0] / sums_R2[:, 1]
+    means_R: Floats = sums_R2[:, 0] / sums_R2[:, 1]
     return means_R
 
 
@@ -72,9 +74,9 @@ class ClusterSums:
     """
 
     clusters: int
-    columns: list[tuple[np.ndarray | slice, np.ndarray]]
+    columns: list[tuple[Integers | slice, Floats]]
 
-    def total(self) -> np.ndarray:
+    def total(self) -> Floats:
         """The sums over all items, [K]."""
         return np.array([sums_c.sum() for _, sums_c in self.columns])
 
@@ -87,14 +89,14 @@ class ClusterSums:
         return int(any_C.sum())
 
 
-def sums_of(columns: Iterable[np.ndarray], numbers_N: np.ndarray) -> ClusterSums:
+def sums_of(columns: Iterable[Floats], numbers_N: Integers) -> ClusterSums:
     """Each column, [N], added up by cluster. Columns are looked at one at a time, so they may be made as they are wanted.
 
     Raises:
         ValueError: a column of another length.
     """
     clusters = int(numbers_N.max()) + 1
-    kept: list[tuple[np.ndarray | slice, np.ndarray]] = []
+    kept: list[tuple[Integers | slice, Floats]] = []
     for column_N in columns:
         if len(column_N) != len(numbers_N):
             raise ValueError(f"need as many clusters as items, got {len(numbers_N)} and {len(column_N)}")
@@ -104,7 +106,7 @@ def sums_of(columns: Iterable[np.ndarray], numbers_N: np.ndarray) -> ClusterSums
     return ClusterSums(clusters, kept)
 
 
-def drawn_sums(sums: ClusterSums, *, seed: int, resamples: int) -> np.ndarray:
+def drawn_sums(sums: ClusterSums, *, seed: int, resamples: int) -> Floats:
     """The sums of the columns in each draw of all clusters, [R, K]. Seed and number of clusters alone decide what is drawn."""
     drawn_RK = np.empty((resamples, len(sums.columns)))
     done = 0
@@ -117,7 +119,7 @@ def drawn_sums(sums: ClusterSums, *, seed: int, resamples: int) -> np.ndarray:
     return drawn_RK
 
 
-def _draws(clusters: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+def _draws(clusters: int, seed: int, resamples: int) -> Iterator[Floats]:
     """How often each cluster is drawn, [r, C], a few draws at a time."""
     generator = np.random.default_rng(seed)
     at_once = max(1, _CELLS // clusters)
@@ -129,7 +131,7 @@ def _draws(clusters: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
         yield times.reshape(rows, clusters).astype(np.float64)
 
 
-def as_numbers(clusters: Sequence[Hashable] | np.ndarray) -> np.ndarray:
+def as_numbers(clusters: Sequence[Hashable] | Integers) -> Integers:
     """Clusters by the order in which they come first, [N]; an array is taken to hold such numbers already."""
     if isinstance(clusters, np.ndarray):
         return clusters

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.categories import categories_of, category_columns
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, mean_figure, mean_of_ratios, with_named
@@ -15,10 +16,10 @@ PERCEPTION = ("existence", "count", "position", "color", "posters", "celebrity",
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 
 
-def _points_of(tasks: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
+def _points_of(tasks: Sequence[int]) -> Callable[[Floats], Floats]:
     """100 times accuracy + accuracy+, summed over tasks; task t has its four columns from 4 t on."""
 
-    def points(sums_RK: np.ndarray) -> np.ndarray:
+    def points(sums_RK: Floats) -> Floats:
         accuracy_R = mean_of_ratios(sums_RK, [4 * task for task in tasks], [4 * task + 1 for task in tasks])
         plus_R = mean_of_ratios(sums_RK, [4 * task + 2 for task in tasks], [4 * task + 3 for task in tasks])
         return 100 * len(tasks) * (accuracy_R + plus_R)

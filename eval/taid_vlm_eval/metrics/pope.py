@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats
 from taid_vlm_eval.metrics.aggregate import METRICS, Estimate, Scored, clusters_of
 from taid_vlm_eval.metrics.figures import Figure, estimate_figures, ratio, with_named
 
@@ -32,7 +33,7 @@ def _row(one: Scored) -> list[float]:
     ]
 
 
-def _f1(sums_RK: np.ndarray) -> np.ndarray:
+def _f1(sums_RK: Floats) -> Floats:
     hits = 2 * sums_RK[:, _YES_TRUE]
     # Without any "yes" in answers and truths there is nothing to find: 0.
     return ratio(hits, hits + sums_RK[:, _YES_FALSE] + sums_RK[:, _MISSED], empty=0.0)
@@ -76,7 +77,7 @@ def pope(scored: Sequence[Scored], seed: int) -> Estimate:
         figures |= {f"{name}/{kind}": figure for kind, figure in _figures_at(5 * number).items()}
     offsets = [5 * number for number in range(1, 1 + len(names))] or [0]
 
-    def mean_f1(sums_RK: np.ndarray) -> np.ndarray:
+    def mean_f1(sums_RK: Floats) -> Floats:
         return np.mean([_f1(sums_RK[:, offset:]) for offset in offsets], axis=0)
 
     figures["mean_f1"] = Figure(mean_f1, (_COUNT,))

@@ -5,6 +5,8 @@ from typing import overload
 
 import numpy as np
 
+from taid_vlm_eval.arrays import Floats, Integers
+
 _NONE = -1
 
 
@@ -32,7 +34,7 @@ class Sorted(Sequence[str | None]):
         made.names, made._codes_N = sorter.names, sorter.codes()
         return made
 
-    def mask(self, name: str) -> np.ndarray:
+    def mask(self, name: str) -> Floats:
         """1.0 for the items of a category, else 0.0, [N]."""
         return (self._codes_N == self.names.index(name)).astype(np.float64)
 
@@ -75,7 +77,7 @@ class Sorter:
         if name is not None and not self.too_many:
             self._codes_N[place] = self._numbers.setdefault(name, len(self._numbers))
 
-    def codes(self) -> np.ndarray:
+    def codes(self) -> Integers:
         """The place of each item's category among :attr:`names`, -1 where it has none, [N]."""
         rank = {name: place for place, name in enumerate(self.names)}
         ranks = np.array([*(rank[name] for name in self._numbers), _NONE], dtype=np.int32)  # -1 is the last

@@ -43,7 +43,7 @@ ADAPTERS: Registry[Adapter] = Registry("model adapter")
 def _open_student(path: str, options: OpenOptions) -> Model:
     from taid_vlm_eval.models.student import open_student
 
-    return open_student(path, options.device, options.dtype, options.reuse_images)
+    return open_student(path, options.device, options.dtype, options.reuse_images, options.trust_remote_code)
 
 
 @ADAPTERS.register("transformers")

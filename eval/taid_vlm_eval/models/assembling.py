@@ -9,6 +9,7 @@ conversation is left to the processor.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -19,9 +20,9 @@ from torch import Tensor
 from taid_vlm_eval.models.conversation import images_as_read, with_parts
 from taid_vlm_eval.models.faults import UnaskableError
 from taid_vlm_eval.models.features import features_in_place
-from taid_vlm_eval.models.pictures import Picture, PictureCache
+from taid_vlm_eval.models.padding import left_padded, masked
+from taid_vlm_eval.models.pictures import BatchPictures, Picture, PictureCache
 from taid_vlm_eval.models.protocol import Request
-from taid_vlm_eval.models.shared_prefix import left_padded
 from taid_vlm_eval.models.tiles import tiles_arguments
 
 TYPES = ("token_type_ids", "mm_token_type_ids")
@@ -59,7 +60,7 @@ class Assembler:
 
     def assemble(self, processor: Any, requests: Sequence[Request]) -> tuple[list[int], Assembled]:
         """Which of the requests can be put together, and those."""
-        pictures: dict[Any, Picture] = {}  # of this batch, by identity and limit of tiles, for pictures without a key
+        pictures = BatchPictures(self._cache)
         done, name, made = [], "", Assembled([], [], "", [])
         for index, request in enumerate(requests):
             if (row := self._row(processor, request, pictures)) is None:
@@ -73,14 +74,17 @@ class Assembler:
         return done, replace(made, types_name=name)
 
     def _row(
-        self, processor: Any, request: Request, known: dict[Any, Picture]
+        self, processor: Any, request: Request, known: BatchPictures
     ) -> tuple[list[int], list[int], tuple[Picture, ...], Way] | None:
         """Tokens and their types, the pictures, and how they were made; None for what is left to the processor."""
         order = images_as_read(request)
         kind = (len(order), request.max_tiles if order else None)
         if kind in self._ways and self._ways[kind] is None:
             return None
-        pictures = tuple(self._picture(processor, request, index, known) for index in order)
+        pictures = tuple(
+            known.get(request, place, partial(read_picture, processor, request.images[place], request.max_tiles))
+            for place in order
+        )
         with self._lock:
             if kind not in self._ways:
                 self._ways[kind] = _find_way(processor, request, pictures)
@@ -90,19 +94,6 @@ class Assembler:
             return None
         ids, types = _tokens(processor, text, way)
         return ids, types, pictures, way
-
-    def _picture(self, processor: Any, request: Request, index: int, known: dict[Any, Picture]) -> Picture:
-        image = request.images[index]
-
-        def make() -> Picture:
-            return read_picture(processor, image, request.max_tiles)
-
-        if request.keys:
-            return self._cache.get((request.keys[index], request.max_tiles), make)
-        one = (id(image), request.max_tiles)
-        if one not in known:
-            known[one] = make()
-        return known[one]
 
 
 def read_picture(processor: Any, image: Image.Image, max_tiles: int | None) -> Picture:
@@ -135,8 +126,7 @@ def padded(
 
     Within the context, the model reads the rows' pictures, which are encoded.
     """
-    input_ids = left_padded([batch.ids[row][: ends[row]] for row in rows], -1)
-    inputs = {"input_ids": input_ids.masked_fill(input_ids < 0, padding), "attention_mask": input_ids.ge(0).long()}
+    inputs = masked(left_padded([batch.ids[row][: ends[row]] for row in rows]), padding)
     if batch.types_name:
         inputs[batch.types_name] = left_padded([batch.types[row][: ends[row]] for row in rows], 0)
     with features_in_place(model, [one for row in rows for one in batch.pictures[row]]) as more:

@@ -15,6 +15,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.remote_code import refusal, trusted
 from taid_vlm_eval.models.device import choose_device
 from taid_vlm_eval.models.identity import folder_fingerprint
 from taid_vlm_eval.models.internvl2 import as_stock
@@ -44,7 +45,7 @@ def open_stock(
     shown = folder.resolve().name if folder.is_dir() else name
     where = as_stock(str(folder) if folder.is_dir() else name)
     folder = Path(where)
-    common = {"trust_remote_code": trust_remote_code}
+    common = {"trust_remote_code": trusted(where, None, trust_remote_code)}
     try:
         config = AutoConfig.from_pretrained(where, **common)
         own_code = getattr(config, "auto_map", None) or {}
@@ -54,10 +55,12 @@ def open_stock(
         model, loading = loaded
         processor: Any = AutoProcessor.from_pretrained(where, **common) if sees else None
         if backend := getattr(config, "image_backend", None):  # whose pixels a converted checkpoint was trained with
-            processor.image_processor = AutoImageProcessor.from_pretrained(where, backend=backend)
+            processor.image_processor = AutoImageProcessor.from_pretrained(where, backend=backend, **common)
         tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(where, **common)
     except Exception as error:  # a damaged checkpoint raises many types: OSError, SafetensorError, RuntimeError, ...
-        reason = shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
+        reason = refusal(error, "--trust-remote-code") or shorten(
+            str(error) or type(error).__name__, 300, placeholder=" ..."
+        )
         raise UserError(
             f"{name} does not load as a transformers checkpoint (folder here or hub id): {reason}"
         ) from error

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from taid_vlm.common.files import samples_of
+
 # What can change an answer. Results, logs and optimizer states lie in other files or do not count.
 _COUNTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".json", ".jinja", ".model", ".txt", ".py"}
 _READ_WHOLE = 8 << 20  # bytes
@@ -21,11 +23,6 @@ def folder_fingerprint(folder: Path) -> str:
             continue
         size = path.stat().st_size
         total.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
-        with open(path, "rb") as file:
-            if size <= _READ_WHOLE:
-                total.update(file.read())
-                continue
-            for index in range(_SAMPLES):
-                file.seek(index * (size - _SAMPLE) // (_SAMPLES - 1))
-                total.update(file.read(_SAMPLE))
+        for piece in [path.read_bytes()] if size <= _READ_WHOLE else samples_of(path, _SAMPLES, _SAMPLE):
+            total.update(piece)
     return total.hexdigest()

@@ -1,6 +1,5 @@
 """Models behind a server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, `transformers serve`, a hosted one."""
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,9 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.json_http import Endpoint, Retries, ServerError, read_key
 from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.models.faults import AnswerFault
-from taid_vlm_eval.models.openai_http import Endpoint, ServerError
 from taid_vlm_eval.models.openai_messages import as_data_url, messages_of
 from taid_vlm_eval.models.protocol import Request
 from taid_vlm_eval.models.said import Said, as_said
@@ -60,20 +59,6 @@ def parse_address(text: str) -> Address:
     if not host or re.search(r"\s", found["url"]):
         raise UserError(f"{found['url']!r} is no URL; expected something like http://localhost:8000/v1")
     return Address(found["model"], found["url"].rstrip("/"))
-
-
-def read_key(variable: str) -> str | None:
-    """The key from the environment; None where the variable is unset or empty.
-
-    Raises:
-        UserError: it holds what no header can carry; the message does not repeat it.
-    """
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        return None
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise UserError(f"the environment variable {variable} holds spaces or characters that a key cannot have")
-    return key
 
 
 class ServedModel:
@@ -158,7 +143,9 @@ def _text_of(reply: dict[str, Any], endpoint: Endpoint) -> str:
     return content
 
 
-def open_served(text: str, *, timeout: float = TIMEOUT, key_variable: str = KEY_VARIABLE) -> ServedModel:
+def open_served(
+    text: str, *, timeout: float = TIMEOUT, key_variable: str = KEY_VARIABLE, retries: Retries = Retries()
+) -> ServedModel:
     """Ask the server one short question, so that a wrong address, model or key is told before a run, and see what it says.
 
     Args:
@@ -170,7 +157,7 @@ def open_served(text: str, *, timeout: float = TIMEOUT, key_variable: str = KEY_
         UserError: a malformed address, no answer, or a refusal.
     """
     address = parse_address(text)
-    endpoint = Endpoint(address.url, read_key(key_variable), timeout)
+    endpoint = Endpoint(address.url, read_key(key_variable), timeout, retries)
     try:
         reply = endpoint.ask("/chat/completions", _body(address.model, Request("Say yes."), 1))
         if not isinstance(reply.get("choices"), list):

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from taid_vlm_eval.models.protocol import Request
+
 CACHE_BYTES = 1 << 30
 
 
@@ -41,13 +43,16 @@ class PictureCache:
 
     Args:
         limit: bytes that all pictures may hold together. One that is forgotten lives on in the batches that hold it.
+
+    Attributes:
+        held: bytes that they hold, as each was weighed last.
     """
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self.limit = limit
+        self.limit, self.held = limit, 0
         self._lock = Lock()
         self._pictures: OrderedDict[Any, Picture] = OrderedDict()
-        self._sizes: dict[Any, int] = {}
+        self._weights: dict[Picture, int] = {}
         self._making: dict[Any, Lock] = {}
 
     def get(self, key: Any, make: Callable[[], Picture]) -> Picture:
@@ -60,30 +65,55 @@ class PictureCache:
             with self._lock:
                 if (found := self._find(key)) is not None:
                     return found
-            picture = make()
+            made = make()
             with self._lock:
-                self._pictures[key] = picture
                 self._making.pop(key, None)
-                self._weigh(key)
+                # Another thread's, where one was made and forgotten while this thread waited, and then made again.
+                picture = self._pictures.setdefault(key, made)
+                self._weigh(picture)
         return picture
 
-    def weigh(self) -> None:
-        """Take notice of pictures that were encoded since, and forget the oldest ones where they are too large together."""
+    def weigh(self, picture: Picture) -> None:
+        """Take notice that a picture was encoded, and forget the oldest ones where all are too large together."""
         with self._lock:
-            for key in list(self._pictures):
-                if key in self._pictures and self._sizes[key] != self._pictures[key].bytes:
-                    self._weigh(key)
+            if picture in self._weights:
+                self._weigh(picture)
 
     def _find(self, key: Any) -> Picture | None:
         if key in self._pictures:
             self._pictures.move_to_end(key)
         return self._pictures.get(key)
 
-    def _weigh(self, key: Any) -> None:
-        self._sizes[key] = self._pictures[key].bytes
-        while len(self._pictures) > 1 and sum(self._sizes.values()) > self.limit:
-            oldest, _ = self._pictures.popitem(last=False)
-            del self._sizes[oldest]
+    def _weigh(self, picture: Picture) -> None:
+        weight = picture.bytes
+        self.held += weight - self._weights.get(picture, 0)
+        self._weights[picture] = weight
+        while len(self._pictures) > 1 and self.held > self.limit:
+            _, oldest = self._pictures.popitem(last=False)
+            self.held -= self._weights.pop(oldest)
+
+
+class BatchPictures:
+    """The pictures of one batch: those with a key come from the cache, each of the others is made once for the batch.
+
+    Args:
+        cache: None to make a picture anew each time it is shown, with or without a key.
+    """
+
+    def __init__(self, cache: PictureCache | None) -> None:
+        self._cache = cache
+        self._made: dict[tuple[int, int | None], Picture] = {}
+
+    def get(self, request: Request, place: int, make: Callable[[], Picture]) -> Picture:
+        """The picture of ``request.images[place]``, read with at most the request's tiles."""
+        if self._cache is None:
+            return make()
+        if request.keys:
+            return self._cache.get((request.keys[place], request.max_tiles), make)
+        one = (id(request.images[place]), request.max_tiles)
+        if one not in self._made:
+            self._made[one] = make()
+        return self._made[one]
 
 
 def _bytes(value: Any) -> int:

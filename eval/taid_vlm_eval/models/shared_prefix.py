@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from taid_vlm_eval.models.padding import left_padded, masked
+
 try:
     from transformers.cache_utils import DynamicLayer
 except ImportError:  # a release whose caches have no layers: nothing is shared
@@ -139,20 +141,9 @@ def _go_on(model: Any, caches: dict[str, Any], batch: Batch, found: Beginnings, 
     deltas = getattr(model.base_model, "rope_deltas", None)
     if deltas is not None:  # Qwen's models remember here how far positions lag behind tokens
         model.base_model.rope_deltas = deltas[torch.tensor(found.of, device=deltas.device)]
-    beginnings = left_padded([ids[:end] for ids, end in zip(batch.ids, found.ends, strict=True)], -1)
-    rests = left_padded([ids[end:] for ids, end in zip(batch.ids, found.ends, strict=True)], -1)
-    input_ids = torch.cat([beginnings, rests], dim=1).to(model.device)
-    output = model.generate(
-        input_ids=input_ids.masked_fill(input_ids < 0, batch.padding),
-        attention_mask=input_ids.ge(0).long(),
-        **batch.arguments,
-        **caches,
-        max_new_tokens=max_new_tokens,
-    )
-    return output[:, input_ids.shape[1] :]
-
-
-def left_padded(rows: list[list[int]], padding: int) -> Tensor:
-    """``[B, L]``: rows of tokens that end together."""
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[padding] * (longest - len(row)) + row for row in rows], dtype=torch.long)
+    beginnings = left_padded([ids[:end] for ids, end in zip(batch.ids, found.ends, strict=True)])
+    rests = left_padded([ids[end:] for ids, end in zip(batch.ids, found.ends, strict=True)])
+    ids_BL = torch.cat([beginnings, rests], dim=1).to(model.device)
+    inputs = masked(ids_BL, batch.padding)
+    output = model.generate(**inputs, **batch.arguments, **caches, max_new_tokens=max_new_tokens)
+    return output[:, ids_BL.shape[1] :]

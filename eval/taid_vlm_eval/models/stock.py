@@ -2,40 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from threading import local
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval.cannot_ask import CannotAskError
 from taid_vlm_eval.models import features
-from taid_vlm_eval.models.assembling import Assembled, Assembler, padded, whole
-from taid_vlm_eval.models.conversation import as_text, without_template
+from taid_vlm_eval.models.answer_logits import stock_rows
+from taid_vlm_eval.models.assembling import Assembled, padded
 from taid_vlm_eval.models.greedy import ends_of, only_greedy
-from taid_vlm_eval.models.likelihood import log_likelihoods, plain_ids, stock_rows
+from taid_vlm_eval.models.likelihood import log_likelihoods
 from taid_vlm_eval.models.pictures import CACHE_BYTES, PictureCache
 from taid_vlm_eval.models.protocol import Likelihood, Request
 from taid_vlm_eval.models.said import as_said
 from taid_vlm_eval.models.shared_prefix import Batch, Sharing, continue_whole
+from taid_vlm_eval.models.stock_reading import Part, StockReader
 from taid_vlm_eval.models.stopping import stopping
-from taid_vlm_eval.models.tiles import TokenCounts, tiles_setting
-
-# What processors raise that want pictures and text in another form than the one that most of them share.
-ASSEMBLING_FAILS = (TypeError, ValueError, KeyError, IndexError, AttributeError, NotImplementedError)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Requests of a batch that the model reads at the same time, and where they stand in it."""
-
-    rows: list[int]
-    requests: list[Request]
-    inputs: Any  # Assembled, or what the processor made
+from taid_vlm_eval.models.tiles import tiles_setting
 
 
 class StockModel:
@@ -50,9 +36,6 @@ class StockModel:
         reuse_images: encode each image once for all requests with its key, and read it once for all questions in a batch. Without, each
             request is read as a whole, by the processor and by the model; the answers are the same but for rounding.
         cache_bytes: of memory for images that were encoded.
-
-    Attributes:
-        not_reused: why images are read anew with every question; "" when they are not.
     """
 
     def __init__(
@@ -80,14 +63,16 @@ class StockModel:
             )
         self._ends = ends_of(model, tokenizer)
         self._reuse = reuse_images
-        self.not_reused = "" if reuse_images else "it was not asked for"
-        if processor is not None and not self.not_reused:
-            self.not_reused = features.cannot_encode_alone(model) or features.cannot_assemble(processor)
-        self._cache = PictureCache(cache_bytes)
-        self._assembler = Assembler(self._cache)
-        self._sharing, self._counts = Sharing(), TokenCounts()
-        self._own = local()  # a processor for each thread: tokenizers must not be used by two at a time
-        self._own.processor, self._own.tokenizer = processor, tokenizer
+        not_reused = "" if reuse_images else "it was not asked for"
+        if processor is not None and reuse_images:
+            not_reused = features.cannot_encode_alone(model) or features.cannot_assemble(processor)
+        self._cache, self._sharing = PictureCache(cache_bytes), Sharing()
+        self._reader = StockReader(processor, tokenizer, name, self._cache, not_reused)
+
+    @property
+    def not_reused(self) -> str:
+        """Why images are read anew with every question; "" when they are not."""
+        return self._reader.not_reused
 
     def describe(self) -> dict[str, str | int]:
         source = self._processor or self._tokenizer
@@ -107,29 +92,7 @@ class StockModel:
 
     def prepare(self, requests: Sequence[Request]) -> list[Part]:
         """See :meth:`Preparing.prepare`."""
-        processor, tokenizer = self._of_this_thread()
-        if processor is None:
-            return [Part(list(range(len(requests))), list(requests), self._read_text(tokenizer, requests))]
-        if plain := [row for row, request in enumerate(requests) if request.plain]:
-            rest = [row for row, request in enumerate(requests) if not request.plain]
-            group = [requests[row] for row in plain]
-            others = self.prepare([requests[row] for row in rest]) if rest else []
-            moved = [replace(part, rows=[rest[row] for row in part.rows]) for part in others]
-            return [Part(plain, group, self._read_text(tokenizer, group)), *moved]
-        parts: list[Part] = []
-        left = list(range(len(requests)))
-        if not self.not_reused:
-            try:
-                done, assembled = self._assembler.assemble(processor, requests)
-            except ASSEMBLING_FAILS as error:
-                # A picture that is not read this way either raises here, and says nothing of the others.
-                parts = self._wholes(processor, requests, left)
-                self.not_reused = f"{type(processor).__name__} takes no image alone ({type(error).__name__}: {error})"
-                return parts
-            if done:
-                parts.append(Part(done, [requests[row] for row in done], assembled))
-            left = [row for row in left if row not in set(done)]
-        return parts + self._wholes(processor, requests, left)
+        return self._reader.read(requests)
 
     @torch.inference_mode()
     def answer(self, prepared: list[Part], max_new_tokens: int) -> list[str]:
@@ -139,15 +102,12 @@ class StockModel:
             for several in self._encoded(part):
                 new_BT = self._continue(several, max_new_tokens)
                 texts = self._tokenizer.batch_decode(new_BT, skip_special_tokens=True)
-                answers.update(zip(several.rows, map(as_said, several.requests, texts), strict=True))
+                answers.update(zip(several.requests, map(as_said, several.requests.values(), texts), strict=True))
         return [answers[row] for row in range(len(answers))]
 
     def picture_tokens(self, width: int, height: int, max_tiles: int | None) -> int:
         """See :meth:`Measuring.picture_tokens`."""
-        processor, _ = self._of_this_thread()
-        if processor is None:
-            raise self._sees_nothing()
-        return self._counts.count(processor, width, height, max_tiles)
+        return self._reader.picture_tokens(width, height, max_tiles)
 
     @contextmanager
     def inputs_of(self, requests: Sequence[Request]) -> Iterator[dict[str, Tensor]]:
@@ -157,7 +117,7 @@ class StockModel:
         """
         parts = self.prepare(requests)
         if len(parts) > 1:
-            parts = self._wholes(self._processor, requests, range(len(requests)))
+            parts = self._reader.whole(dict(enumerate(requests)))
         (part,) = self._encoded(*parts)
         if isinstance(part.inputs, Assembled):
             batch = self._batch(part.inputs)
@@ -193,7 +153,7 @@ class StockModel:
 
     def _continue(self, part: Part, max_new_tokens: int) -> Tensor:
         """Greedy continuations ``[B, new]``."""
-        inputs, ending = part.inputs, stopping(self._tokenizer, part.requests)
+        inputs, ending = part.inputs, stopping(self._tokenizer, list(part.requests.values()))
         with only_greedy(self._model, self._ends, self._tokenizer.pad_token_id) as model:
             if isinstance(inputs, Assembled):
                 continue_ = self._sharing.continue_shared if self._reuse else continue_whole
@@ -213,48 +173,10 @@ class StockModel:
         if not isinstance(part.inputs, Assembled):
             return [part]
         try:
-            for picture in {id(one): one for row in part.inputs.pictures for one in row}.values():
+            for picture in dict.fromkeys(one for row in part.inputs.pictures for one in row):
                 features.encode(self._model, picture)
+                self._cache.weigh(picture)
         except features.CannotReuseError as error:
-            self.not_reused = str(error)
-            return self._wholes(self._processor, dict(zip(part.rows, part.requests, strict=True)), part.rows)
-        self._cache.weigh()
+            self._reader.not_reused = str(error)
+            return self._reader.whole(part.requests)
         return [part]
-
-    def _wholes(self, processor: Any, requests: Any, rows: Sequence[int]) -> list[Part]:
-        """Requests as the processor reads them. Processors disagree on batches where only some have images."""
-        alike: dict[Any, list[int]] = {}
-        for row in rows:
-            request = requests[row]
-            alike.setdefault((bool(request.images), request.max_tiles if request.images else None), []).append(row)
-        return [
-            Part(several, group := [requests[row] for row in several], whole(processor, group))
-            for several in alike.values()
-        ]
-
-    def _read_text(self, tokenizer: Any, requests: Sequence[Request]) -> Assembled:
-        ids = []
-        for request in requests:
-            if request.images:
-                raise self._sees_nothing()
-            if request.plain:
-                ids.append(plain_ids(tokenizer, request))
-                continue
-            if not tokenizer.chat_template:
-                ids.append(tokenizer(without_template(request))["input_ids"])
-                continue
-            text = tokenizer.apply_chat_template(as_text(request), add_generation_prompt=True, tokenize=False)
-            ids.append(tokenizer(text + request.answer_start, add_special_tokens=False)["input_ids"])
-        return Assembled(ids, [[] for _ in ids], "", [() for _ in ids])
-
-    def _sees_nothing(self) -> CannotAskError:
-        return CannotAskError(f"{self.name} is a language model, but the task has images; choose a model that sees")
-
-    def _of_this_thread(self) -> tuple[Any, Any]:
-        if not hasattr(self._own, "tokenizer"):
-            if self._processor is not None:
-                self._own.processor = deepcopy(self._processor)
-                self._own.tokenizer = self._own.processor.tokenizer
-            else:
-                self._own.processor, self._own.tokenizer = None, deepcopy(self._tokenizer)
-        return self._own.processor, self._own.tokenizer

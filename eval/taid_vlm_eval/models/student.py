@@ -1,44 +1,27 @@
-"""Students of taid-vlm that were not exported. The one file of this package that knows the training side."""
+"""Students of taid-vlm that were not exported: opened by its training side, and asked as they are."""
 
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass, replace
-from math import isqrt
+from dataclasses import replace
 from pathlib import Path
-from threading import local
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
-from taid_vlm_eval.models.conversation import images_as_read, with_parts
+from taid_vlm_eval.models.answer_logits import at_the_left, rows_before, rows_of_model
 from taid_vlm_eval.models.greedy import only_greedy
 from taid_vlm_eval.models.identity import folder_fingerprint
-from taid_vlm_eval.models.likelihood import (
-    at_the_left,
-    log_likelihoods,
-    plain_ids,
-    plain_prompts,
-    rows_before,
-    rows_of_model,
-)
+from taid_vlm_eval.models.likelihood import log_likelihoods, plain_prompts
+from taid_vlm_eval.models.padding import left_padded, masked
 from taid_vlm_eval.models.pictures import CACHE_BYTES, Picture, PictureCache
 from taid_vlm_eval.models.protocol import Likelihood, Request
 from taid_vlm_eval.models.said import as_said
-from taid_vlm_eval.models.shared_prefix import Batch, Sharing, continue_whole, left_padded
+from taid_vlm_eval.models.shared_prefix import Batch, Sharing, continue_whole
 from taid_vlm_eval.models.stopping import stopping
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A batch, its tokens, and the pictures of each row."""
-
-    requests: Sequence[Request]
-    ids: list[list[int]]
-    pictures: list[tuple[Picture, ...]]
+from taid_vlm_eval.models.student_reading import Rendered, StudentReader
 
 
 class StudentModel:
@@ -67,7 +50,7 @@ class StudentModel:
         self._identity = identity or f"unknown-{uuid.uuid4().hex}"
         self._reuse = reuse_images
         self._cache, self._sharing = PictureCache(cache_bytes), Sharing()
-        self._own = local()  # processors for each thread: tokenizers must not be used by two at a time
+        self._reader = StudentReader(student.processor, self._cache if reuse_images else None)
 
     def describe(self) -> dict[str, str | int]:
         own = {str(key): _plain(value) for key, value in self._student.describe().items()}
@@ -83,25 +66,7 @@ class StudentModel:
 
     def prepare(self, requests: Sequence[Request]) -> Rendered:
         """See :meth:`Preparing.prepare`."""
-        ids: list[list[int]] = []
-        pictures: list[tuple[Picture, ...]] = []
-        known: dict[Any, Picture] = {}  # of this batch, by identity and limit of tiles, for pictures without a key
-        for request in requests:
-            if request.plain:
-                ids.append(plain_ids(self._processor(None).tokenizer, request))
-                pictures.append(())
-                continue
-            processor = self._processor(request.max_tiles)
-            order = images_as_read(request)
-            sizes = [request.images[place].size for place in order]
-            row = list(
-                processor.render(with_parts(request, answers_as_text=True), add_generation_prompt=True, sizes=sizes).ids
-            )
-            if request.answer_start:
-                row += processor.tokenizer.encode(request.answer_start, add_special_tokens=False)
-            ids.append(row)
-            pictures.append(tuple(self._picture(processor, request, place, known) for place in order))
-        return Rendered(requests, ids, pictures)
+        return self._reader.read(requests)
 
     @torch.no_grad()
     def answer(self, prepared: Rendered, max_new_tokens: int) -> list[str]:
@@ -125,23 +90,7 @@ class StudentModel:
 
     def picture_tokens(self, width: int, height: int, max_tiles: int | None) -> int:
         """See :meth:`Measuring.picture_tokens`."""
-        processor = self._processor(max_tiles)
-        return processor.tiles_per_image((width, height)) * (processor.images.per_tile if processor.images else 0)
-
-    def _picture(self, processor: Any, request: Request, place: int, known: dict[Any, Picture]) -> Picture:
-        image = request.images[place]
-
-        def make() -> Picture:
-            return Picture("", {"pixel_values": processor.pixel_values([image])})
-
-        if not self._reuse:
-            return make()
-        if request.keys:
-            return self._cache.get((request.keys[place], request.max_tiles), make)
-        one = (id(image), request.max_tiles)
-        if one not in known:
-            known[one] = make()
-        return known[one]
+        return self._reader.picture_tokens(width, height, max_tiles)
 
     @property
     def tokenizer(self) -> Any:
@@ -189,28 +138,23 @@ class StudentModel:
         return log_likelihoods(self, requests, continuations)
 
     def _encode_all(self, prepared: Rendered) -> None:
-        if self._reuse:
-            for picture in {id(one): one for row in prepared.pictures for one in row}.values():
-                self._encode(picture)
-            self._cache.weigh()
-
-    def _encode(self, picture: Picture) -> None:
-        if picture.pixels is not None:
-            student = self._student.student
-            features = student.vision_encoder(picture.pixels["pixel_values"].to(student.head.weight.device))
-            picture.encoded(features.cpu())
+        """Pictures that are read anew are left to the forward pass."""
+        if not self._reuse:
+            return
+        student = self._student.student
+        for picture in dict.fromkeys(one for row in prepared.pictures for one in row):
+            if picture.pixels is not None:
+                pixels = picture.pixels["pixel_values"].to(student.head.weight.device)
+                picture.encoded(student.vision_encoder(pixels).cpu())
+                self._cache.weigh(picture)
 
     def _embedded(self, ids: list[list[int]], pictures: Sequence[Picture]) -> dict[str, Any]:
         """Arguments of the language model for rows padded on the left; pictures are those of all rows, encoded or not."""
         from taid_vlm.models.student import ModelInputs
 
         student = self._student.student
-        input_ids = left_padded(ids, -1)
-        attention_mask = input_ids.ge(0).long()
-        rows = torch.zeros(0, dtype=torch.long)  # none is supervised
-        inputs = ModelInputs(
-            input_ids.masked_fill(input_ids < 0, self._student.processor.end_of_turn_id), attention_mask, rows
-        )
+        read = masked(left_padded(ids), self._student.processor.end_of_turn_id)
+        inputs = ModelInputs(**read, rows=torch.zeros(0, dtype=torch.long))  # none is supervised
         if pictures and pictures[0].pixels is not None:
             pixels = [one.pixels["pixel_values"] for one in pictures if one.pixels is not None]
             inputs = replace(inputs, pixel_values=torch.cat(pixels), tiles=tuple(map(len, pixels)))
@@ -220,39 +164,17 @@ class StudentModel:
         inputs = inputs.to(student.head.weight.device)
         return {"inputs_embeds": student.embed(inputs), "attention_mask": inputs.attention_mask}
 
-    def _processor(self, max_tiles: int | None) -> Any:
-        """This thread's own, with at most so many tiles."""
-        if not hasattr(self._own, "processors"):
-            self._own.processors = {None: deepcopy(self._student.processor)}
-        known = self._own.processors
-        if max_tiles is not None and max_tiles not in known:
-            known[max_tiles] = _with_tiles(known[None], max_tiles)
-        return known[max_tiles]
-
-
-def _with_tiles(processor: Any, max_tiles: int) -> Any:
-    """The same processor with another upper limit of tiles; ``split`` never has more than the student was trained with."""
-    images = processor.images
-    if images is None or images.spec.tiling == "none":
-        return processor
-    from taid_vlm.models.processor import Processor
-    from taid_vlm.models.tiling import longest_edge
-
-    side = images.input.size
-    if images.spec.tiling == "split":
-        change = {"longest_edge": min(longest_edge(side, images.spec), isqrt(max_tiles) * side)}
-    else:
-        change = {"max_tiles": max_tiles, "min_tiles": min(images.spec.min_tiles, max_tiles)}
-    changed = replace(images, spec=images.spec.model_copy(update=change))
-    return Processor(processor.tokenizer, processor.template, changed)
-
 
 def _plain(value: Any) -> str | int:
     return value if isinstance(value, str | int) else str(value)
 
 
 def open_student(
-    path: str, device: str | None = None, dtype: str | None = None, reuse_images: bool = True
+    path: str,
+    device: str | None = None,
+    dtype: str | None = None,
+    reuse_images: bool = True,
+    trust_remote_code: bool = False,
 ) -> StudentModel:
     """Load the student saved in the folder ``path``, in the precision it loads with by itself.
 
@@ -270,7 +192,7 @@ def open_student(
 
     place = choose_device(device)
     folder = Path(path).expanduser()
-    loaded = load_student(folder)
+    loaded = load_student(folder, trust_remote_code=trust_remote_code)
     # The folder alone does not tell: a student saved in its trained parts is completed from a base that lies elsewhere.
     identity = f"{folder_fingerprint(folder)[:16]} {fingerprint(loaded.student, loaded.processor)[:16]}"
     loaded.student.to(place)

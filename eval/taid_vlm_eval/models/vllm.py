@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.remote_code import trusted
 from taid_vlm_eval.models.identity import folder_fingerprint
 from taid_vlm_eval.models.openai_messages import Part, messages_of
 from taid_vlm_eval.models.protocol import Request
@@ -83,6 +84,7 @@ def open_vllm(name: str, dtype: str | None = None, trust_remote_code: bool = Fal
             f"the adapter out to run {name} with transformers"
         ) from error
     folder = Path(name).expanduser()
+    trusted(str(folder) if folder.is_dir() else name, None, trust_remote_code)
     try:
         engine = LLM(
             model=str(folder) if folder.is_dir() else name,

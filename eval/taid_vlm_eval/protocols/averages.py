@@ -9,6 +9,7 @@ from statistics import fmean
 import numpy as np
 
 from taid_vlm.common.files import write_atomic
+from taid_vlm_eval.arrays import Floats
 from taid_vlm_eval.metrics.aggregate import TAILS
 from taid_vlm_eval.protocols.loading import DEFAULT, load_protocol
 from taid_vlm_eval.result import Result
@@ -68,13 +69,13 @@ def average_of(name: str, results: Sequence[Result], protocol: str) -> Average:
     return Average(name, fmean(parts.values()), low, high, 1.0, interval, parts, protocol)
 
 
-def _drawn_alike(results: Sequence[Result]) -> np.ndarray | None:
+def _drawn_alike(results: Sequence[Result]) -> Floats | None:
     """The mean in each draw, [R]; None where the results were not drawn alike, or a draw has no figure."""
     drawn = [one.draws.figure_R / one.top for one in results if one.draws.figure_R is not None]
     alike = len({(one.draws.clusters, one.seed, one.n) for one in results}) == 1
     if len(drawn) < len(results) or not alike:
         return None
-    mean_R: np.ndarray = np.mean(drawn, axis=0)
+    mean_R: Floats = np.mean(drawn, axis=0)
     return None if np.isnan(mean_R).any() else mean_R
 
 

@@ -31,7 +31,8 @@ def _read(name: str) -> dict[str, Any]:
     with as_file(files("taid_vlm_eval") / "protocols") as folder:
         content = read_yaml(Path(folder) / f"{name}.yaml")
     base = content.pop("base", None)
-    return content if base is None else merged(_read(base), content)
+    whole: dict[str, Any] = content if base is None else merged(_read(base), content)
+    return whole
 
 
 def merged(base: Any, changes: Any) -> Any:

@@ -1,7 +1,7 @@
 """Rows of WebDataset shards: tar archives in which the files of a sample share a name and follow each other.
 
 https://github.com/webdataset/webdataset describes the format. Only headers and texts are read; a picture is a stretch of
-its archive until it is needed.
+its archive until it is needed. Nothing is ever unpacked.
 """
 
 import itertools
@@ -77,7 +77,11 @@ def _samples(shard: Path, image_column: str) -> Iterator[Row]:
         place, unreadable = f"{shard}:{key}", None
         cells: dict[str, Any] = {}
         pictures: list[PictureInArchive] = []
+        names: set[str] = set()
         for _, extension, content in group:
+            if extension in names:
+                unreadable = f"the archive has two files {extension!r} of this sample; which is meant cannot be told"
+            names.add(extension)
             if extension == "broken archive":
                 yield Row(str(shard), {}, shard.parent, str(content))
                 return
@@ -86,7 +90,7 @@ def _samples(shard: Path, image_column: str) -> Iterator[Row]:
             elif extension == "json":
                 row = json_row(content, place, shard.parent)
                 cells.update(row.cells)
-                unreadable = row.unreadable
+                unreadable = unreadable or row.unreadable
             else:
                 cells[extension] = content.decode("utf-8", errors="surrogateescape")
         if pictures:
@@ -126,7 +130,8 @@ def _members(shard: Path) -> Iterator[tuple[str, str, Any]]:
             for member in archive:
                 end = member.offset_data + (-(-member.size // BLOCK) * BLOCK if member.isfile() else 0)
                 key, extension = _key(member.name)
-                if not member.isfile() or not extension:
+                # Links and devices are no files, and a few bytes of a sparse one can stand for any number of zeros.
+                if not member.isfile() or member.issparse() or not extension:
                     continue
                 if extension.rsplit(".", 1)[-1] in PICTURES:
                     yield key, extension, PictureInArchive(shard, member.name, member.offset_data, member.size)

@@ -149,7 +149,7 @@ def _difference(config: "PretrainedConfig", state: dict[str, Tensor]) -> str:
     from transformers import AutoModel
 
     with torch.device("meta"):
-        expected = AutoModel.from_config(config).state_dict()
+        expected = AutoModel.from_config(config, trust_remote_code=False).state_dict()
     missing = [name for name in expected if name not in state]
     surplus = [name for name in state if name not in expected]
     wrong = [name for name, tensor in state.items() if name in expected and tensor.shape != expected[name].shape]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm.common.paths import resolve
+from taid_vlm.common.remote_code import refusal
 from taid_vlm.models.encoders.contract import Feature, ImageInput, Read, Source, check_block, first_line
 from taid_vlm.models.encoders.weights import load_weights
 from taid_vlm.models.specs import VisionEncoderSpec
@@ -89,8 +91,10 @@ def transformers_source(spec: VisionEncoderSpec, weights: str) -> Source:
     source = resolve(spec.name)
     try:
         config, backbone = _load(source, weights)
-        processor: Any = AutoImageProcessor.from_pretrained(source)
-    except (OSError, ValueError) as error:
+        processor: Any = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, UnpicklingError) as error:
+        if why := refusal(error):
+            raise UserError(f"cannot load the vision encoder {spec.name!r}: {why}") from error
         raise UserError(
             f"cannot load the vision encoder {spec.name!r}: {first_line(error)}. Give a hub id, or a folder written as "
             f"./folder that holds the model and its preprocessor_config.json"
@@ -119,7 +123,7 @@ def transformers_source(spec: VisionEncoderSpec, weights: str) -> Source:
 def _load(source: str, weights: str) -> tuple[Any, nn.Module]:
     from transformers import AutoConfig, AutoModel
 
-    config = AutoConfig.from_pretrained(source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     dual = config.model_type in DUAL_MODELS
     tower_config = config.vision_config if dual else config
     if tower_config.model_type not in TOWERS:
@@ -128,8 +132,8 @@ def _load(source: str, weights: str) -> tuple[Any, nn.Module]:
             f"{did_you_mean(config.model_type, [*TOWERS, *DUAL_MODELS])}. timm and open_clip have most other encoders"
         )
     if weights != "pretrained":
-        return tower_config, AutoModel.from_config(tower_config)
-    model = AutoModel.from_pretrained(source)
+        return tower_config, AutoModel.from_config(tower_config, trust_remote_code=False)
+    model = AutoModel.from_pretrained(source, trust_remote_code=False)
     backbone = model.vision_model if dual else model
     return backbone.config, backbone
 

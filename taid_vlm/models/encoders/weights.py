@@ -1,6 +1,7 @@
 """Weight files of vision encoders, matched by name or by order."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import load_file
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.paths import resolve
+from taid_vlm.common.remote_code import NOT_PLAIN
 
 
 def load_weights(backbone: nn.Module, weights: str, match: str) -> None:
@@ -27,10 +29,7 @@ def load_weights(backbone: nn.Module, weights: str, match: str) -> None:
         raise UserError(
             f"vision encoder weights not found: {path}; give a file, asset:NAME/path, 'pretrained' or 'random'"
         )
-    if path.suffix == ".safetensors":
-        found = load_file(path)
-    else:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+    found = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)
     expected = backbone.state_dict()
     if match == "order":
         found = _match_by_order(found, expected, path)
@@ -43,6 +42,18 @@ def load_weights(backbone: nn.Module, weights: str, match: str) -> None:
             f"{surplus[:3]}, {len(wrong)} of another shape {wrong[:3]}. If only the names differ, set weights_match: order"
         )
     backbone.load_state_dict(found, strict=False)
+
+
+def _torch_file(path: Path) -> dict[str, Tensor]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(f"cannot load {path} as weights of the vision encoder: {NOT_PLAIN}") from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}; is it a whole file of weights?") from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"cannot read {path}: expected parameters by their names")
+    return found
 
 
 def _match_by_order(found: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

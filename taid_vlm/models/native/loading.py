@@ -2,11 +2,13 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.remote_code import refusal
 from taid_vlm.models.chat_template import template_text
 from taid_vlm.models.native.families import FAMILIES
 from taid_vlm.models.native.internvl2.cached import stock_source
@@ -68,8 +70,9 @@ def open_native(
     name = chat_template or family.template_for(config.get_text_config().model_type)
     try:
         stock, model = _open(source, config, revision, dtype, load_weights)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot load the teacher {source!r}: {str(error).splitlines()[0]}") from error
+    except (OSError, ValueError, UnpicklingError) as error:
+        why = refusal(error) or str(error).splitlines()[0]
+        raise UserError(f"cannot load the teacher {source!r}: {why}") from error
     processor = NativeProcessor(stock, family, template_text(name))
     if chat_template is None:
         processor = _asking_as_its_own(processor, name)
@@ -99,8 +102,12 @@ def native_config(source: str, revision: str | None = None) -> Any:
 
     source = stock_source(source, revision, weights=False)
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
+        if why := refusal(error):
+            raise UserError(
+                f"cannot load the teacher {source!r}: {why}; vision-language families that can teach: {', '.join(FAMILIES)}"
+            ) from error
         raise UserError(
             f"cannot load the teacher {source!r}: {str(error).splitlines()[0]}. Give a hub id, or the folder of a checkpoint of transformers "
             f"or of a saved student"
@@ -116,12 +123,16 @@ def native_config(source: str, revision: str | None = None) -> Any:
 def _open(source: str, config: Any, revision: str | None, dtype: torch.dtype, load_weights: bool) -> tuple[Any, Any]:
     from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
-    stock: Any = AutoProcessor.from_pretrained(source, revision=revision)
+    options: dict[str, Any] = {
+        "revision": revision,
+        "trust_remote_code": False,
+    }  # no family that can teach needs code of its own
+    stock: Any = AutoProcessor.from_pretrained(source, **options)
     if backend := getattr(config, "image_backend", None):  # of a converted checkpoint, whose pixels were Pillow's
-        stock.image_processor = AutoImageProcessor.from_pretrained(source, revision=revision, backend=backend)
+        stock.image_processor = AutoImageProcessor.from_pretrained(source, backend=backend, **options)
     with nullcontext() if load_weights else torch.device("meta"):
         if load_weights:
-            model = AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=dtype)
+            model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **options)
         else:
-            model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+            model = AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
     return stock, model

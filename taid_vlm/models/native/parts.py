@@ -41,10 +41,10 @@ def split_into_parts(source: str, target: Path) -> None:
     folder = Path(stock_source(source)).expanduser()
     if not folder.is_dir():
         folder = _fetched(source)
-    config: Any = AutoConfig.from_pretrained(folder)
+    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.model_type != "internvl":
         raise UserError(f"{source} is of family {config.model_type!r}; only InternVL can be taken apart")
-    stock: Any = AutoProcessor.from_pretrained(folder)
+    stock: Any = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     files = WeightFiles(folder)
     plans = _plans(files, source)
     template = _template(stock, config)

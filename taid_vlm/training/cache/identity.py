@@ -16,9 +16,10 @@ from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import sha256_of, write_atomic
 from taid_vlm.common.paths import resolve
+from taid_vlm.common.remote_code import trusted
 from taid_vlm.models.native.loading import is_native
-from taid_vlm.models.saved import read_about
-from taid_vlm.models.specs import LanguageModelSpec, StudentSpec, VisionEncoderSpec
+from taid_vlm.models.saved import allowed_spec, read_about
+from taid_vlm.models.specs import LanguageModelSpec, VisionEncoderSpec
 from taid_vlm.models.teacher import Teacher, teacher_without_weights
 from taid_vlm.recipe.schema import TeacherSpec
 from taid_vlm.training.placement.quantized import placed_fingerprint
@@ -31,7 +32,9 @@ def known_teacher(spec: TeacherSpec, dtype: Any) -> Teacher | None:
     identity = identity_of(spec)
     if identity is None:
         return None
-    teacher = teacher_without_weights(spec.checkpoint, spec.language_model, spec.chat_template, spec.revision, dtype)
+    teacher = teacher_without_weights(
+        spec.checkpoint, spec.language_model, spec.chat_template, spec.revision, dtype, spec.trust_remote_code
+    )
     try:
         teacher.fingerprint = _memory(identity, teacher).read_text().strip()
     except OSError:
@@ -65,7 +68,7 @@ def identity_of(spec: TeacherSpec) -> str | None:
         sources = [hashes.folder(folder)]
         about = read_about(folder)
         if about["weights"] == "trained":  # completed from the parts that its spec names
-            student = StudentSpec.model_validate(about["spec"])
+            student = allowed_spec(folder, about, spec.trust_remote_code)
             sources.append(_language_model(student.language_model, hashes))
             if student.vision_encoder is not None:
                 sources.append(_encoder(student.vision_encoder, hashes))
@@ -153,7 +156,8 @@ def _folder_or_commit(source: str, revision: str | None, trust: bool, hashes: Fi
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust)
+        code = trusted(source, revision, trust)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=code)
     except (OSError, ValueError):
         return None  # loading it will say what is wrong
     commit = getattr(config, "_commit_hash", None)

@@ -19,7 +19,7 @@ def build_backbone(config: TaidVlmVisionConfig) -> nn.Module:
         ImportError: the library is not installed.
     """
     if config.library == "transformers":
-        return AutoModel.from_config(config.tower_config)
+        return AutoModel.from_config(config.tower_config, trust_remote_code=False)
     # timm computes tensors that are in no checkpoint while it builds: on the meta device they would be lost.
     with torch.device("cpu"):
         return BUILDERS.get(config.library, _build_plug_in)(config)

@@ -83,7 +83,7 @@ class TaidVlmModel(TaidVlmPreTrainedModel):
             config.projector_options,
             vision.prefix_tokens - vision.dropped_tokens,
         )
-        self.language_model = AutoModel.from_config(text)
+        self.language_model = AutoModel.from_config(text, trust_remote_code=False)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:

@@ -2,13 +2,12 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
-from taid_vlm.common.files import disk_errors
+from taid_vlm.common.file_lock import alone
+from taid_vlm.common.files import disk_errors, samples_of
 from taid_vlm.models.native.internvl2.convert import FORMAT, convert_internvl2
 from taid_vlm.models.native.internvl2.original import MODEL_TYPE, is_original
 from taid_vlm.models.native.internvl2.weights import weight_files
@@ -39,29 +38,12 @@ def stock_source(source: str, revision: str | None = None, *, weights: bool = Tr
         return source
     kind = "" if weights else "-config"
     target = cache_folder() / "converted" / f"{name}-{_identity(folder, weights)}{kind}"
-    with _alone(target):
+    with disk_errors(target.name, target.parent), alone(target.with_name(f".{target.name}.lock")):
         if not (target / "config.json").is_file():
             if weights:
                 print(f"converting {source} to the stock class InternVL, once, into {target}", file=sys.stderr)
             convert_internvl2(folder, target, weights=weights)
     return str(target)
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """One process converts; the others of this machine wait for it, and find the result. A dead one's lock is free."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: each converts for itself, and the last one's folder stays
-        yield
-        return
-    with disk_errors(target.name, target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = target.with_name(f".{target.name}.lock")
-        lock.touch()
-    with open(lock, "rb+") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _identity(folder: Path, weights: bool) -> str:
@@ -70,15 +52,9 @@ def _identity(folder: Path, weights: bool) -> str:
     large = weight_files(folder) if weights else []
     small = [path for pattern in ("*.json", "*.model", "*.txt") for path in folder.glob(pattern)]
     for path in [*sorted(small), *large]:
-        size = path.stat().st_size
-        total.update(f"{path.name}\0{size}\0".encode())
-        with open(path, "rb") as file:
-            if path in small:
-                total.update(file.read())
-                continue
-            for place in range(PLACES):
-                file.seek(max(0, size - SAMPLE) * place // (PLACES - 1))
-                total.update(file.read(SAMPLE))
+        total.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        for piece in [path.read_bytes()] if path in small else samples_of(path, PLACES, SAMPLE):
+            total.update(piece)
     return total.hexdigest()[:16]
 
 

@@ -120,7 +120,7 @@ def _from_stock(folder: Path, about: Mapping[str, Any]) -> Any:
         kept = {key: value for key, value in about.items() if key not in ("auto_map", "chat_template")}
         (Path(elsewhere) / "tokenizer_config.json").write_text(json.dumps(kept))
         try:
-            return AutoTokenizer.from_pretrained(elsewhere)
+            return AutoTokenizer.from_pretrained(elsewhere, trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError) as error:
             raise UserError(
                 f"the tokenizer of {folder} ({about.get('tokenizer_class', 'of no named class')}) cannot be read: {str(error).splitlines()[0]}"

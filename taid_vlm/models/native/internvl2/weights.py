@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.remote_code import NOT_PLAIN
 from taid_vlm.models.native.internvl2.tensors import Plan, Shape
 
 SHARD = 1 << 29  # bytes of a file that is written; safetensors holds it twice while it is
@@ -99,8 +100,8 @@ def _open(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=True)  # no code of a pickle is run
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
         raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
-    except Exception as error:  # pickle's own errors have no common class
-        raise UserError(f"{file} is no plain weight file: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # of pickles: UnpicklingError, and what a broken one raises
+        raise UserError(f"cannot read {file}: {NOT_PLAIN}") from error
 
 
 def write_weights(

@@ -2,19 +2,18 @@
 
 import http.client
 import json
-import socket
+import os
 import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import partial
 from typing import Any
 
-ATTEMPTS = 4
-LONGEST_PAUSE = 60.0  # seconds
-CONNECT_SECONDS = 20.0  # for a connection alone, encryption included
+from taid_vlm.common.errors import UserError
+from taid_vlm.common.http_watch import Watch, send
+
 MOST_BYTES = 16 << 20  # of a reply; an answer is some kilobytes
 _AGAIN = frozenset({408, 425, 429})  # and all from 500 on
 _SHORTEST_SECRET = 8  # characters; below that a key is a word such as "EMPTY", which answers may hold
@@ -27,82 +26,55 @@ class ServerError(Exception):
         status: of HTTP; 0 where there was no reply.
         again: whether the same request may fare better later.
         pause: seconds that the server asks to wait; None where it does not say.
+        silent: whether no whole reply came in time.
+        target: where a redirect points; "" for all else.
+        attempts: how many requests were made.
     """
 
-    def __init__(self, text: str, *, status: int = 0, again: bool = False, pause: float | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int = 0,
+        again: bool = False,
+        pause: float | None = None,
+        silent: bool = False,
+        target: str = "",
+    ) -> None:
         super().__init__(text)
-        self.status, self.again, self.pause = status, again, pause
+        self.status, self.again, self.pause, self.silent, self.target = status, again, pause, silent, target
+        self.attempts = 1
 
 
-class _Watch:
-    """Ends a request at its deadline, however slowly bytes drip in: it shuts the socket down under it."""
+@dataclass(frozen=True)
+class Retries:
+    """How often a request is made.
 
-    def __init__(self, seconds: float) -> None:
-        self.late = self._ended = False
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._too_late)
-        self._timer.daemon = True
+    Attributes:
+        attempts: in all.
+        silent: of those, how many that have no reply in time: each costs the whole time-out.
+        pause: seconds before the second attempt; each later one waits twice as long, or as long as the server asks.
+        longest: seconds of any pause.
+    """
 
-    def hold(self, opened: socket.socket) -> None:
-        self._socket = opened
-        if self._ended:
-            self.shut()
-
-    def _too_late(self) -> None:
-        self.late = True
-        self.shut()
-
-    def shut(self) -> None:
-        self._ended = True
-        if self._socket is not None:
-            with suppress(OSError, ValueError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> "_Watch":
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+    attempts: int = 4
+    silent: int = 4
+    pause: float = 1.0
+    longest: float = 60.0
 
 
-def _watched(kind: type[http.client.HTTPConnection], watch: _Watch, host: str, **options: Any) -> Any:
-    connection = kind(host, **options)
-    connect = connection.connect
+def read_key(variable: str) -> str | None:
+    """The key from the environment; None where the variable is unset or empty.
 
-    def connect_and_hold() -> None:
-        whole, connection.timeout = connection.timeout, min(connection.timeout or CONNECT_SECONDS, CONNECT_SECONDS)
-        connect()
-        connection.sock.settimeout(whole)
-        watch.hold(connection.sock)
-
-    connection.connect = connect_and_hold  # type: ignore[method-assign]
-    return connection
-
-
-class _Http(urllib.request.HTTPHandler):
-    def __init__(self, watch: _Watch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def http_open(self, request: urllib.request.Request) -> Any:
-        return self.do_open(partial(_watched, http.client.HTTPConnection, self._watch), request)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, watch: _Watch) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def https_open(self, request: urllib.request.Request) -> Any:
-        return self.do_open(partial(_watched, http.client.HTTPSConnection, self._watch), request)
-
-
-class _StayHere(urllib.request.HTTPRedirectHandler):
-    """urllib would carry the key along to wherever a redirect points."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
+    Raises:
+        UserError: it holds what no header can carry; the message does not repeat it.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
         return None
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UserError(f"the environment variable {variable} holds spaces or characters that a key cannot have")
+    return key
 
 
 class Endpoint:
@@ -112,40 +84,54 @@ class Endpoint:
         url: what every path is put behind.
         key: sent as a bearer token; None sends none.
         timeout: seconds for one request, from the first byte sent to the last one received.
-        pause: seconds before the second attempt; each later one waits twice as long.
+        most_bytes: of a reply.
     """
 
-    def __init__(self, url: str, key: str | None, timeout: float, pause: float = 1.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        timeout: float,
+        retries: Retries = Retries(),
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         self.url, self.timeout = url.rstrip("/"), timeout
-        self._key, self._pause = key, pause
+        self._key, self._retries, self._most_bytes = key, retries, most_bytes
         self._away = False  # the last request had no reply at any attempt
         self._stopped = threading.Event()
-        self._watches: set[_Watch] = set()
+        self._watches: set[Watch] = set()
 
-    def ask(self, path: str, body: Any = None, attempts: int = ATTEMPTS) -> dict[str, Any]:
+    def ask(self, path: str, body: Any = None, attempts: int | None = None) -> dict[str, Any]:
         """The JSON object that the server replies with, to a POST of ``body``, or to a GET without one.
 
         No reply, 408, 425, 429 and 5xx are tried again, up to ``attempts`` in all, with pauses that grow or that the server
-        names. While a server is away, one attempt each must do: a thousand items shall not wait for a dead server.
+        names. While a server is away, one attempt each must do: a thousand requests shall not wait for a dead server.
+
+        Args:
+            attempts: as the server's retries say, when left out.
 
         Raises:
             ServerError: no reply in time, none at all, a status that is not 200, or a reply that is not a JSON object.
         """
-        attempts = 1 if self._away else attempts
-        for attempt in range(1, attempts + 1):
+        attempts = 1 if self._away else attempts or self._retries.attempts
+        made = silent = 0
+        while True:
+            made += 1
             try:
                 reply = self._once(path, body)
             except ServerError as error:
-                if attempt == attempts or not error.again or self._stopped.is_set():
+                error.attempts = made
+                silent += error.silent
+                over = made == attempts or silent == self._retries.silent
+                if over or not error.again or self._stopped.is_set():
                     self._away = error.again and not error.status
                     raise
-                pause = error.pause if error.pause is not None else self._pause * 2 ** (attempt - 1)
-                if self._stopped.wait(min(pause, LONGEST_PAUSE)):
+                pause = error.pause if error.pause is not None else self._retries.pause * 2 ** (made - 1)
+                if self._stopped.wait(min(pause, self._retries.longest)):
                     raise
             else:
                 self._away = False
                 return reply
-        raise AssertionError("unreachable")
 
     def stop(self) -> None:
         """End all requests in flight now; later ones are made as usual once :meth:`start` is called."""
@@ -168,20 +154,14 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {self._key}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
-        with _Watch(self.timeout) as watch:
+        with Watch(self.timeout) as watch:
             self._watches.add(watch)
             if self._stopped.is_set():  # looked at behind the line above: stop() sees this watch, or this sees stop()
                 watch.shut()
-            opener = urllib.request.build_opener(_Http(watch), _Https(watch), _StayHere())
             try:
-                with opener.open(request, timeout=self.timeout) as reply:
-                    raw = reply.read(MOST_BYTES + 1)
-                    # A read of so many bytes does not tell that the stated length was not reached.
-                    if reply.length and len(raw) <= MOST_BYTES:
-                        raise http.client.IncompleteRead(raw, reply.length)
+                raw = send(request, watch, self.timeout, self._most_bytes)
             except urllib.error.HTTPError as error:
                 raise self._refused(error) from None
-            # ValueError: a TLS socket that was shut under the reader.
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise self._no_reply(error, watch.late) from None
             finally:
@@ -191,7 +171,7 @@ class Endpoint:
     def _no_reply(self, error: Exception, late: bool) -> ServerError:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if late or isinstance(reason, TimeoutError):
-            return ServerError(f"timed out: no whole reply within {self.timeout:g} s", again=True)
+            return ServerError(f"timed out: no whole reply within {self.timeout:g} s", again=True, silent=True)
         if isinstance(reason, ConnectionRefusedError):
             return ServerError("connection refused: nothing listens there", again=True)
         text = reason.strerror if isinstance(reason, OSError) and reason.strerror else "the connection ended early"
@@ -203,18 +183,20 @@ class Endpoint:
                 said = error.read(1 << 16)
             except (OSError, http.client.HTTPException, ValueError):
                 said = b""
-        status = error.code
+        status, target = error.code, ""
         if 300 <= status < 400:
+            target = self.hide(error.headers.get("Location", ""))
             text = f"HTTP {status}: a redirect; these are not followed, give the final URL"
         else:
             said_or_reason = self.hide(said.decode(errors="replace")) or self.hide(str(error.reason))
             text = f"HTTP {status}: {_message(said_or_reason) or 'no reason given'}"
         again = status in _AGAIN or status >= 500
-        return ServerError(text, status=status, again=again, pause=_retry_after(error.headers.get("Retry-After")))
+        pause = _retry_after(error.headers.get("Retry-After"))
+        return ServerError(text, status=status, again=again, pause=pause, target=target)
 
     def _parse(self, raw: bytes) -> dict[str, Any]:
-        if len(raw) > MOST_BYTES:
-            raise ServerError(f"junk: a reply of more than {MOST_BYTES >> 20} MiB", status=200)
+        if len(raw) > self._most_bytes:
+            raise ServerError(f"junk: a reply of more than {self._most_bytes >> 20} MiB", status=200)
         try:
             reply = json.loads(raw)
         except (ValueError, RecursionError):
