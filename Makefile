@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A stamp that is newer than pyproject.toml means that the environment is current.
 STAMP := $(VENV)/.installed
-
 DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: quickstart test lint format docs clean
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint format docs dist clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s%s\n", $$1, $$2}' Makefile
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,24 +21,26 @@ $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	@touch $(DOCS_STAMP)
 
-quickstart: $(STAMP)
+quickstart: $(STAMP) ## fetch weights and data, distil three students, compare them
 	$(BIN)/taid-vlm quickstart
 
-test: $(STAMP) lint
+test: lint ## lint, then every test on all cores
 	$(BIN)/python -m pytest -n logical --dist worksteal
 
-lint: $(STAMP)
+lint: $(STAMP) ## ruff and mypy; what the hooks of .pre-commit-config.yaml run
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP)
+format: $(STAMP) ## mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The site, in build/docs/site; a dead link or anchor is an error.
-docs: $(DOCS_STAMP)
+docs: $(DOCS_STAMP) ## the site, in build/docs/site; a dead link or anchor is an error
 	$(BIN)/python tools/build_docs.py
 
-clean:
+dist: $(STAMP) ## wheel and sdist, in dist
+	$(BIN)/python -m hatchling build
+
+clean: ## remove the environment and what was built
 	rm -rf $(VENV) build dist

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.paths import resolve
+from taid_vlm.common.progress import waiting
 
 
 def chat(
@@ -27,7 +28,8 @@ def chat(
     from taid_vlm.data.images import open_image
     from taid_vlm.models import load_student
 
-    loaded = load_student(resolve(path), trust_remote_code=trust_remote_code)
+    with waiting("loading the student"):
+        loaded = load_student(resolve(path), trust_remote_code=trust_remote_code)
     if image is not None and loaded.processor.images is None:
         raise UserError(f"{path} is a plain language model and takes no picture; leave --image out")
     pictures = [open_image(image)] if image is not None else []

@@ -1,6 +1,7 @@
 """The command line: puts the commands together, and turns what goes wrong into a message and an exit status."""
 
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from taid_vlm.commands.running import running_app
 from taid_vlm.commands.teaching import CommandStoppedError, teach
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import DENIED_ERRNO, FULL_ERRNO
-from taid_vlm.common.stopping import RESUMABLE, StoppedError
+from taid_vlm.common.stopping import RESUMABLE, StoppedError, status_of, stopping_once
 from taid_vlm.common.telling import tell
 from taid_vlm.convert.command import convert_app
 from taid_vlm.example_answers import ask_examples
@@ -57,7 +58,6 @@ app.add_typer(convert_app, name="convert")
 app.add_typer(bridge_app, name="bridge")
 add_report_commands(app, ask_examples)
 teach(app)  # the last line: it knows only what is there
-INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 
 def main() -> None:
@@ -65,6 +65,11 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries draw bars into log files, too
+    with stopping_once():
+        _run()
+
+
+def _run() -> None:
     try:
         app()
     except UserError as error:
@@ -77,11 +82,20 @@ def main() -> None:
         tell(f"error: cannot write {error.filename or 'a file'}: {error.strerror}")
         sys.exit(1)
     except StoppedError as stopped:
-        tell(f"stopped: {stopped}")
+        _tell_stopped(str(stopped), goes_on=True)
         sys.exit(RESUMABLE)
-    except (CommandStoppedError, KeyboardInterrupt) as stopped:
-        tell(f"stopped: {stopped or 'the same command starts anew'}")
-        sys.exit(INTERRUPTED)
+    except CommandStoppedError as stopped:
+        _tell_stopped(str(stopped), stopped.goes_on)
+        sys.exit(stopped.status)
+    except KeyboardInterrupt as stopped:  # before a command began
+        _tell_stopped("the same command starts anew", goes_on=False)
+        sys.exit(status_of(stopped))
+
+
+def _tell_stopped(how: str, goes_on: bool) -> None:
+    tell(f"stopped: {how}")
+    if goes_on and "RANK" not in os.environ:  # of several processes the launcher knows the command
+        tell(f"  {shlex.join(['taid-vlm', *sys.argv[1:]])}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.markdown import fenced, plain, read_card, table
 from taid_vlm.common.paths import resolve
+from taid_vlm.common.progress import waiting
 
 if TYPE_CHECKING:
     from taid_vlm.export.card import About
@@ -102,10 +103,8 @@ def _fulfil(wish: Wish) -> tuple["Exported", list[str]]:
     done, lines = (there, []) if there else _made(student, target, wish)
     try:
         lines.append(publish(done.folder, repository, private=wish.private, message=wish.message))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"the export is complete in {target}; the same command goes on with its upload"
-        ) from None
+    except KeyboardInterrupt as stopped:
+        raise type(stopped)(f"the export is complete in {target}; the same command goes on with its upload") from None
     return done, lines
 
 
@@ -134,15 +133,19 @@ def _made(student: Path, target: Path, wish: Wish) -> tuple["Exported", list[str
     from taid_vlm.export.write import chosen_kind, export_student
     from taid_vlm.models import load_student
 
-    loaded = load_student(student, trust_remote_code=wish.trust_remote_code)
+    with waiting("loading the student"):
+        loaded = load_student(student, trust_remote_code=wish.trust_remote_code)
     if not wish.gguf:
-        return export_student(loaded, target, wish.to, about=about_run(student)), []
+        with waiting("writing, and reloading in a fresh process"):
+            return export_student(loaded, target, wish.to, about=about_run(student)), []
     kind, facts = chosen_kind(loaded, wish.to)  # what cannot be made is told before anything is written
     if kind != "language_model" and (reason := gguf_refusal(kind, facts)):
         raise UserError(f"llama.cpp makes no GGUF files of this export: {reason}. Leave out --gguf")
     converter = find_converter()
-    done = export_student(loaded, target, wish.to, about=about_run(student))
-    written = write_gguf(converter, done.folder, done.folder / "gguf", sees=done.kind != "language_model")
+    with waiting("writing, and reloading in a fresh process"):
+        done = export_student(loaded, target, wish.to, about=about_run(student))
+    with waiting("writing GGUF files"):
+        written = write_gguf(converter, done.folder, done.folder / "gguf", sees=done.kind != "language_model")
     return done, [str(file) for file in written]
 
 

@@ -13,6 +13,7 @@ from taid_vlm.common.assets import asset_path, cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm.common.paths import resolve
+from taid_vlm.common.progress import waiting
 from taid_vlm.recipe import Recipe, load_recipe
 
 STUDENTS = ("sft", "kl", "taid")
@@ -75,7 +76,8 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
     write_atomic(output / "table.json", json.dumps([vars(row) for row in rows], indent=2) + "\n")
     majority = next(iter(results.values())).majority or 0.0
     _show(console, rows, majority, next(iter(results.values())).n)
-    _pictures(output, recipes["taid"])
+    with waiting("drawing"):
+        _pictures(output, recipes["taid"])
     console.print(f"plots: {output / 'training.png'}, {output / 'examples.png'}", highlight=False, soft_wrap=True)
     console.print(f"ask the student: taid-vlm chat {students['taid']} --image PICTURE", highlight=False, soft_wrap=True)
 
@@ -138,16 +140,21 @@ def _train(recipe: Recipe, run_dir: Path, store: object) -> Path:
 
 def _evaluate(model: Path, output: Path, recipe: Recipe):  # type: ignore[no-untyped-def]
     from taid_vlm_eval import open_model
+    from taid_vlm_eval.progress import shown
     from taid_vlm_eval.runner import evaluate
 
     print(f"evaluating {model}", flush=True)
-    results = evaluate(
-        open_model(model),
-        recipe.evaluation.tasks,
-        output_dir=output,
-        limit=recipe.evaluation.limit,
-        batch_size=recipe.evaluation.batch_size,
-    )
+    with waiting("loading the model"):
+        opened = open_model(model)
+    with shown() as watch:
+        results = evaluate(
+            opened,
+            recipe.evaluation.tasks,
+            output_dir=output,
+            limit=recipe.evaluation.limit,
+            batch_size=recipe.evaluation.batch_size,
+            watch=watch,
+        )
     return next(result for result in results if result.task == TASK)
 
 

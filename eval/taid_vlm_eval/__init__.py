@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from taid_vlm_eval.evaluating import evaluate
     from taid_vlm_eval.models import open_model
     from taid_vlm_eval.results import Results
-    from taid_vlm_eval.task import list_tasks, load_task
+    from taid_vlm_eval.task_files import list_tasks, load_task
 
 _HOMES = {
     "Results": "taid_vlm_eval.results",
     "evaluate": "taid_vlm_eval.evaluating",
-    "list_tasks": "taid_vlm_eval.task",
-    "load_task": "taid_vlm_eval.task",
+    "list_tasks": "taid_vlm_eval.task_files",
+    "load_task": "taid_vlm_eval.task_files",
     "open_model": "taid_vlm_eval.models",
 }
 

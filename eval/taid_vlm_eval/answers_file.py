@@ -4,8 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import disk_errors
@@ -204,11 +203,8 @@ class AnswersFile(Mapping[str, Answer]):
     def __enter__(self) -> "AnswersFile":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Literal[False]:
+    def __exit__(self, *_: object) -> None:
         self.close()
-        return False
 
 
 def _first_ones(answers: Iterable[Answer]) -> list[Answer]:

@@ -56,7 +56,8 @@ class AnswersIndex:
 
     def starts(self) -> Integers:
         """Where lines begin, in the order of the items, without those that have none."""
-        return self._starts[self._starts != _NONE]
+        starts: Integers = self._starts[self._starts != _NONE]
+        return starts
 
     def __len__(self) -> int:
         return int((self._starts != _NONE).sum())

@@ -8,7 +8,7 @@ import typer
 
 def complete_tasks(incomplete: str) -> list[str]:
     """Tasks that end the list so: all but what follows the last comma stays as it is."""
-    from taid_vlm_eval.task import list_tasks
+    from taid_vlm_eval.task_files import list_tasks
 
     before, comma, last = incomplete.rpartition(",")
     taken = before.split(",")

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import typer
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.paths import resolve
+from taid_vlm.common.progress import waiting
+from taid_vlm.common.stopping import status_of, stopping_once
 from taid_vlm.common.telling import tell
 from taid_vlm_eval.answering import WORKERS, Standing
 from taid_vlm_eval.command import evaluate_command
@@ -90,6 +92,10 @@ def run(
     with ExitStack() as stack:
         # Helpers load their models while this process loads its own.
         beside = stack.enter_context(helpers(given, processes))
+        with nullcontext() if quiet or helps else waiting("loading"):
+            asked = open_model(model, adapter, timeout=timeout, key_variable=key_variable, **options)
+            measured = None if teacher is None else open_model(teacher, **options)
+            reader = open_judge(judge, OpenOptions(**options, timeout=timeout, key_variable=judge_key_variable))
         show = stack.enter_context(shown(quiet or helps))
 
         def watch(standing: Standing) -> None:
@@ -97,7 +103,7 @@ def run(
             beside.check()
 
         found = evaluate(
-            open_model(model, adapter, timeout=timeout, key_variable=key_variable, **options),
+            asked,
             planned.tasks,
             output_dir=folder,
             seed=seed,
@@ -105,8 +111,8 @@ def run(
             finish=not helps,
             say=say,
             not_run=planned.not_run,
-            teacher=None if teacher is None else open_model(teacher, **options),
-            judge=open_judge(judge, OpenOptions(**options, timeout=timeout, key_variable=judge_key_variable)),
+            teacher=measured,
+            judge=reader,
             **settings,
         )
     if helps:
@@ -140,7 +146,7 @@ def default_output(model: str | Path, protocol: str = DEFAULT) -> Path:
 
 
 class _StoppedError(Exception):
-    """Ctrl-C, which the parser would swallow."""
+    """Ctrl-C or SIGTERM, which the parser would swallow."""
 
 
 def _app() -> typer.Typer:
@@ -151,8 +157,8 @@ def _app() -> typer.Typer:
     def command(**options: Any) -> None:
         try:
             evaluate_command(**options)
-        except KeyboardInterrupt:
-            raise _StoppedError from None
+        except KeyboardInterrupt as stopped:
+            raise _StoppedError(status_of(stopped)) from None
 
     return app
 
@@ -161,16 +167,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``python -m taid_vlm_eval``.
 
     Returns:
-        The exit status: 0, 1 after one line on standard error when the user made a mistake, 2 for an unknown option, 130 for Ctrl-C.
+        The exit status: 0, 1 after one line on standard error when the user made a mistake, 2 for an unknown option, 130 for Ctrl-C, 143 for SIGTERM.
     """
     try:
-        _app()(args=None if argv is None else list(argv), prog_name="python -m taid_vlm_eval")
+        with stopping_once():
+            _app()(args=None if argv is None else list(argv), prog_name="python -m taid_vlm_eval")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except UserError as error:
         tell(f"error: {error}")
         return 1
-    except _StoppedError:
+    except _StoppedError as stopped:
         print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return int(stopped.args[0])
     return 0

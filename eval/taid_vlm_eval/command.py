@@ -66,7 +66,7 @@ def evaluate_command(
     as_json: Annotated[bool, typer.Option("--json", help="print results as JSON")] = False,
 ) -> None:
     """Evaluate a student or any released checkpoint."""
-    from taid_vlm_eval.task import list_tasks as all_tasks
+    from taid_vlm_eval.task_files import list_tasks as all_tasks
 
     if list_tasks:
         print("\n".join(all_tasks(tasks_folder or [])))

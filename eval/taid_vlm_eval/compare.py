@@ -29,7 +29,7 @@ from taid_vlm_eval.data import Item
 from taid_vlm_eval.metrics import METRICS, Estimate, Scored, wilson_interval
 from taid_vlm_eval.metrics.aggregate import TAILS
 from taid_vlm_eval.metrics.divergence import SUMS
-from taid_vlm_eval.task import load_task
+from taid_vlm_eval.task_files import load_task
 
 LOWER_IS_BETTER = {
     "divergence": {"divergence", *SUMS} - {"agreement"},

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
+from taid_vlm.common.progress import waiting
 from taid_vlm.common.telling import for_terminal
 from taid_vlm.common.visible import ON_ONE_LINE, visible
 from taid_vlm_eval.compare import Difference, Pair, compare
@@ -43,9 +44,10 @@ def run_compare(
     """
     if html is not None and html.is_dir():
         raise UserError(f"--html {html} is a folder; give the name of a file, such as {html / 'compare.html'}")
-    pairs = compare(folders, tasks=tasks, tasks_folders=tasks_folders)
-    if html is not None:
-        write_atomic(html, page(pairs, most))
+    with waiting("comparing"):
+        pairs = compare(folders, tasks=tasks, tasks_folders=tasks_folders)
+        if html is not None:
+            write_atomic(html, page(pairs, most))
     if as_json:
         print(json.dumps([_plain(pair) for pair in pairs], indent=2, ensure_ascii=False))
         return

@@ -7,8 +7,6 @@ that pass locks on (NFS does). No process waits for one that is dead, and none n
 import errno
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Literal
 
 from taid_vlm.common.errors import UserError
 
@@ -89,8 +87,5 @@ class SharedLocks:
     def __enter__(self) -> "SharedLocks":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Literal[False]:
+    def __exit__(self, *_: object) -> None:
         self.close()
-        return False

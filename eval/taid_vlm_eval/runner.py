@@ -19,7 +19,8 @@ from taid_vlm_eval.models.protocol import Model
 from taid_vlm_eval.models.ways import asked
 from taid_vlm_eval.protocols import DEFAULT, choose_family, under, with_data
 from taid_vlm_eval.result import Result, earlier_speed, make_result
-from taid_vlm_eval.task import NO_SCORER, Data, Task, TaskFile, load_task, stated_prompt
+from taid_vlm_eval.task import NO_SCORER, Data, Task, TaskFile, stated_prompt
+from taid_vlm_eval.task_files import load_task
 from taid_vlm_eval.ways import require_letters, with_letters
 
 

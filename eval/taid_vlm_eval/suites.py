@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taid_vlm.common.errors import UserError, did_you_mean
-from taid_vlm_eval.task import TaskFile, list_tasks
+from taid_vlm_eval.task import TaskFile
+from taid_vlm_eval.task_files import list_tasks
 
 Wanted = str | Path | TaskFile  # a name, the path of a YAML file, or what was read from one
 

@@ -42,7 +42,8 @@ class Work:
     def places(self, number: int) -> Integers:
         """The places of the items of a batch that lack answers."""
         places_n = self._batches[number]
-        return places_n[self._file.lacking[places_n]]
+        lacking_n: Integers = places_n[self._file.lacking[places_n]]
+        return lacking_n
 
     def release(self, number: int) -> None:
         """Give back a batch that was answered."""

@@ -20,7 +20,7 @@ def gap(sizes: Sizes) -> Found:
         gains = [[one.method, str(one.seeds), f"{one.mean:+.4f}", between(one.interval).strip()] for one in sizes.gains]
         tables.append(
             Table(
-                f"From a teacher of {smallest} to one of {largest} {sizes.unit}",
+                f"From a teacher of {smallest} to one of {largest} {sizes.unit.removesuffix(' of the teacher')}",
                 ["method", "seeds", "difference", "95 %"],
                 gains,
             )

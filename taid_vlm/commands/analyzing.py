@@ -1,7 +1,7 @@
 """``taid-vlm analyze``: theory made runnable, and what runs say about it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +9,7 @@ import typer
 
 from taid_vlm.commands.arguments import complete_recipes
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.progress import Progress, bar, waiting
 
 if TYPE_CHECKING:
     from taid_vlm.analysis.found import Found
@@ -46,7 +47,9 @@ def regression(
     from taid_vlm.analysis.regression import regression as simulate
 
     _check(output)
-    _tell(simulate(Asked(points, kernel, noise, tolerance, rounds, t_start, seed)), output, as_json, quiet)
+    with _working("simulating", quiet):
+        found = simulate(Asked(points, kernel, noise, tolerance, rounds, t_start, seed))
+    _tell(found, output, as_json, quiet)
 
 
 @analyze_app.command()
@@ -65,10 +68,9 @@ def mass(
 ) -> None:
     """Head and tail mass of the teacher and of students on held-out answers, as in Table 3 of the paper."""
     from taid_vlm.analysis.mass import mass as ask
-    from taid_vlm.commands.quiet import quietly
 
     _check(output)
-    with quietly(quiet, output=False), _bars() as progress:
+    with _working("loading and asking models", quiet), _bars() as progress:
         found = ask(models, recipe, samples, lambda line: typer.echo(line, err=True), progress)
     _tell(found, output, as_json, quiet)
 
@@ -100,10 +102,11 @@ def schedule(
         for text, name in ((alpha, "--alpha"), (beta, "--beta"), (t_start, "--t-start"))
     ]
     sweep = Sweep(values[0], values[1], values[2], whole, noise, seed)
-    if loss_curve == "synthetic":
-        found = schedule_of_synthetic(sweep)
-    else:
-        found = schedule_of_run(recorded(read_run(Path(loss_curve))), sweep)
+    with _working("replaying schedules", quiet):
+        if loss_curve == "synthetic":
+            found = schedule_of_synthetic(sweep)
+        else:
+            found = schedule_of_run(recorded(read_run(Path(loss_curve))), sweep)
     _tell(found, output, as_json, quiet)
 
 
@@ -121,7 +124,9 @@ def variance(
     from taid_vlm.report.run_files import read_runs
 
     _check(output)
-    _tell(compare(read_runs(folders), windows, skip), output, as_json, quiet)
+    with _working("comparing steps", quiet):
+        found = compare(read_runs(folders), windows, skip)
+    _tell(found, output, as_json, quiet)
 
 
 @analyze_app.command()
@@ -143,7 +148,9 @@ def gap(
 
     _check(output)
     sizes = sizes_of_runs(read_runs(folders), figure) if folders else sizes_of_study(out, results)
-    _tell(compare(sizes), output, as_json, quiet)
+    with _working("comparing students", quiet):
+        found = compare(sizes)
+    _tell(found, output, as_json, quiet)
 
 
 def _check(output: Path | None) -> None:
@@ -175,18 +182,22 @@ def _numbers(text: str, option: str, whole: bool = False) -> Sequence[float]:
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each model, on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
+def _working(what: str, quiet: bool) -> Iterator[None]:
+    from taid_vlm.commands.quiet import quietly
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        lines = {}
+    with quietly(quiet, output=False), waiting(what):
+        yield
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each model, from when it is first asked."""
+    with ExitStack() as stack:
+        lines: dict[str, Progress] = {}
 
         def progress(name: str, done: int, total: int) -> None:
             if name not in lines:
-                lines[name] = bar.add_task(name, total=total)
-            bar.update(lines[name], completed=done)
+                lines[name] = stack.enter_context(bar(name))
+            lines[name](done, total)
 
         yield progress

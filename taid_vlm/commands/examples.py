@@ -27,6 +27,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "taid-vlm cache recipe.yaml              # the teacher runs once; training reads what it said",
         "taid-vlm cache recipe.yaml --measure    # what each form of it costs and loses",
     ),
+    "answers": (
+        "taid-vlm answers recipe.yaml --output answers/mine     # Parquet files and a card, to learn from and to share",
+        "taid-vlm answers quickstart/language data.answer_tokens=64",
+    ),
     "preview": (
         "taid-vlm preview quickstart/taid",
         "taid-vlm preview recipe.yaml --samples 10 --seed 1 --html preview.html",
@@ -116,11 +120,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 # The groups of the first page, in its order. What is in none comes last.
 PANELS: dict[str, tuple[str, ...]] = {
     "Start": ("quickstart", "new", "recipes", "doctor"),
-    "Before a run": ("plan", "preview", "cache"),
+    "Before a run": ("plan", "preview", "cache", "answers"),
     "Train": ("train", "launch", "runs", "report"),
     "Measure": ("eval", "compare", "chat", "bridge", "study", "analyze"),
     "Hand on": ("export", "convert"),
 }
 
 # Commands that keep what they have done, and go on from it.
-GO_ON = ("train", "launch", "quickstart", "cache", "eval", "study", "study run", "bridge lm-eval")
+GO_ON = ("train", "launch", "quickstart", "cache", "answers", "eval", "study", "study run", "bridge lm-eval")

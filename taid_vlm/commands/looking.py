@@ -1,4 +1,4 @@
-"""Commands that look ahead of a run, or prepare it: ``plan``, ``preview``, ``cache``."""
+"""Commands that look ahead of a run, or prepare it: ``plan``, ``preview``, ``cache``, ``answers``."""
 
 import json
 from enum import Enum
@@ -45,15 +45,17 @@ def plan(
     """Say what a run will take before it is started: parts, lengths, memory, arithmetic, traffic, exports. No weights are loaded."""
     import torch
 
+    from taid_vlm.common.progress import waiting
     from taid_vlm.planning import Cluster, Rates, make_plan, show
     from taid_vlm.recipe import load_recipe
     from taid_vlm.training.precision import choose_precision
 
     loaded = load_recipe(recipe, overrides or [])
-    precision = choose_precision(loaded.training.precision, torch.device("cpu"))
     cluster = Cluster(nodes, strategy, card, network, disk, Rates(utilisation, hidden))
     options: dict[str, Any] = {"cluster": cluster, "compare": compare, "records": records}
-    made = make_plan(loaded, gpus=gpus, samples=samples, cpu_precision=precision, **options)
+    with waiting("planning"):
+        precision = choose_precision(loaded.training.precision, torch.device("cpu"))
+        made = make_plan(loaded, gpus=gpus, samples=samples, cpu_precision=precision, **options)
     print(json.dumps(made.to_json(), indent=2)) if as_json else show(made)
 
 
@@ -79,6 +81,24 @@ def cache(
         print(json.dumps(held(filled), indent=2))
     elif filled is not None and quiet:
         print(filled.folder)
+
+
+@looking_app.command()
+def answers(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option(help="folder to write; it must not be there yet")] = Path("answers"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print only the folder")] = False,
+) -> None:
+    """Let the teacher answer the training questions, as a data set to learn from and to share; see docs/teachers.md."""
+    from taid_vlm.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    from taid_vlm.training.answers_data import write_answers  # imports torch
+
+    with quietly(quiet):
+        written = write_answers(loaded, output, print)
+    print(output if quiet else f"{output}: {written} records; README.md is its card")
 
 
 class Split(Enum):

@@ -8,12 +8,22 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from taid_vlm.commands.examples import EXAMPLES, GO_ON, PANELS
+from taid_vlm.common.stopping import status_of
 
 REST = "More"
 
 
 class CommandStoppedError(Exception):
-    """Ctrl-C in a command; the message says how to go on."""
+    """Ctrl-C or SIGTERM in a command; the message says how to go on.
+
+    Args:
+        said: what the command itself says of it. goes_on: the same command goes on from what is kept. status: of the process.
+    """
+
+    def __init__(self, said: str, goes_on: bool, status: int) -> None:
+        kept = "what was done is kept; the same command goes on from there"
+        super().__init__(said or (kept if goes_on else "nothing was kept; the same command starts anew"))
+        self.goes_on, self.status = goes_on, status
 
 
 def teach(app: typer.Typer) -> None:
@@ -49,15 +59,7 @@ def _answers_ctrl_c(callback: Callable[..., Any], path: str) -> Callable[..., An
         try:
             return callback(*arguments, **options)
         except KeyboardInterrupt as stopped:
-            kept = path in GO_ON
-            raise CommandStoppedError(
-                str(stopped)  # what the command itself says of it
-                or (
-                    "what was done is kept; the same command goes on from there"
-                    if kept
-                    else "nothing was kept; the same command starts anew"
-                )
-            ) from None
+            raise CommandStoppedError(str(stopped), path in GO_ON, status_of(stopped)) from None
 
     return call
 

@@ -1,17 +1,23 @@
-"""Bars for what takes longer than two seconds: on standard error, on terminals only, and gone when it is done.
+"""How far work is that takes longer than two seconds, on standard error: on a terminal a bar that is gone when it is done, elsewhere a plain line
+now and then.
 
-A command with ``--quiet`` has no terminal there, so that nothing here asks for it.
+A command with ``--quiet`` has no standard error, so that nothing here asks for it.
 """
 
+import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as Bars
 
 Progress = Callable[[int, int], None]  # how many are done, and of how many
+PAUSE = 30.0  # seconds between plain lines
 
 _shown: "ContextVar[Bars | None]" = ContextVar("shown", default=None)
 
@@ -23,18 +29,24 @@ def bar(what: str) -> Iterator[Progress]:
     Args:
         what: that is counted or done, as a person would say it.
     """
+    from rich.console import Console
+
     outer = _shown.get()
     if outer is not None:
         with _line(outer, what) as progress:
             yield progress
-        return
-    with _bars() as made:
-        token = _shown.set(made)
-        try:
-            with _line(made, what) as progress:
-                yield progress
-        finally:
-            _shown.reset(token)
+    elif os.environ.get("RANK", "0") != "0":  # of several processes one tells
+        yield lambda done, total: None
+    elif not (console := Console(stderr=True)).is_terminal:
+        yield plain_lines(what)
+    else:
+        with _bars(console) as made:
+            token = _shown.set(made)
+            try:
+                with _line(made, what) as progress:
+                    yield progress
+            finally:
+                _shown.reset(token)
 
 
 @contextmanager
@@ -44,25 +56,40 @@ def waiting(what: str) -> Iterator[None]:
         yield
 
 
+def plain_lines(what: str, pause: float = PAUSE, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """A line whenever ``pause`` seconds went by since the last one, so that what is short says nothing."""
+    last = [clock()]
+
+    def progress(done: int, total: int) -> None:
+        if clock() - last[0] >= pause:
+            last[0] = clock()
+            print(f"{what}: {_count(done, total)}", file=sys.stderr, flush=True)
+
+    return progress
+
+
 @contextmanager
 def _line(bars: "Bars", what: str) -> Iterator[Progress]:
     line = bars.add_task(what, total=None, count="")
     try:
-        yield lambda done, total: bars.update(line, completed=done, total=total, count=f"{done:,} of {total:,}")
+        yield lambda done, total: bars.update(line, completed=done, total=total, count=_count(done, total))
     finally:
         bars.remove_task(line)
 
 
-def _bars() -> "Bars":
-    from rich.console import Console
+def _count(done: int, total: int) -> str:
+    return f"{done:,} of {total:,}"
+
+
+def _bars(console: "Console") -> "Bars":
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
     )
-    return Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
+    # What is printed meanwhile appears above the bars; into a pipe or a file it goes as ever, and not to the terminal.
+    return Bars(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())

@@ -18,7 +18,9 @@ KEYS = (
     r"x-amz-security-token|x-amz-credential)"
 )
 KEY = re.compile(f"{KEYS}$", re.I)
-USER = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>/?#]*@")
+USER = re.compile(
+    r"\b([A-Za-z][A-Za-z0-9+.-]*://|(?:https?|s3|gs|ftp):/)[^\s\"'<>/?#]*@"
+)  # as a path an address loses a slash
 QUERY = re.compile(rf"([?&;]{KEYS}=)[^\s\"'<>&;#]+", re.I)
 # Names of environment variables whose values are secrets, and how long such a value is at least: below that it is a word.
 VARIABLE = re.compile(r"(TOKEN|(API|ACCESS|SECRET|PRIVATE|AUTH)_?KEY|SECRET|PASSWORD|PASSWD)$", re.I)

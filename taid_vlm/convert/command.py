@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.progress import waiting
 
 convert_app = typer.Typer(help="Convert checkpoints of other layouts.", no_args_is_help=True)
 
@@ -33,7 +34,8 @@ def internvl2(
         written += more
         typer.echo(f"{written / 1e9:.2f} GB written", err=True)
 
-    count = convert_internvl2(source.expanduser(), target.expanduser(), progress=tell)
+    with waiting("converting"):
+        count = convert_internvl2(source.expanduser(), target.expanduser(), progress=tell)
     print(f"{target}: {count / 1e6:.1f}M parameters, InternVLForConditionalGeneration")
 
 
@@ -46,7 +48,8 @@ def student(
     from taid_vlm.models.native.parts import split_into_parts
 
     _not_there(target)
-    split_into_parts(source, target.expanduser())
+    with waiting("taking it apart"):
+        split_into_parts(source, target.expanduser())
     print(f"{target / 'student.yaml'}: name it in a recipe as base")
 
 

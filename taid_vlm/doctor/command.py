@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from taid_vlm.common.progress import waiting
 from taid_vlm.doctor.findings import Findings, look, to_do
 from taid_vlm.doctor.packages import Extra
 
@@ -17,7 +18,8 @@ def examine(*, offline: bool = False, as_json: bool = False) -> None:
         offline: do not try to reach the hub.
         as_json: print what was found as JSON, and nothing else.
     """
-    found = look(offline)
+    with waiting("trying devices, kernels and the hub"):
+        found = look(offline)
     print(json.dumps(found.to_json(), indent=2)) if as_json else show(found)
 
 

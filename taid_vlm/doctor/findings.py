@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,37 +74,46 @@ def look(offline: bool = False) -> Findings:
 
 def to_do(found: Findings) -> list[str]:
     """What to do, most urgent first; empty where all is well."""
-    gpus = [device for device in found.devices if device.kind != "cpu"]
-    lines = []
+    return [*_packages(found), *_gpus(found), *_threads(found), *_places(found)]
+
+
+def _packages(found: Findings) -> Iterator[str]:
     for package in found.needed:
         if not package.fits:
             have = f"is {package.version}" if package.version else "is missing"
-            lines.append(f"{package.name} {have}: pip install '{package.name}{package.asked}'")
+            yield f"{package.name} {have}: pip install '{package.name}{package.asked}'"
     if not found.needed:
-        lines.append(f"{NAME} is not installed, so its packages cannot be told: pip install -e . in the checkout")
+        yield f"{NAME} is not installed, so its packages cannot be told: pip install -e . in the checkout"
+
+
+def _gpus(found: Findings) -> Iterator[str]:
+    gpus = [device for device in found.devices if device.kind != "cpu"]
     if found.driver and not any(device.kind.startswith("cuda") for device in gpus):
-        lines.append(f"there is an NVIDIA driver, but torch sees no GPU: install torch's CUDA build into {sys.prefix}")
+        yield f"there is an NVIDIA driver, but torch sees no GPU: install torch's CUDA build into {sys.prefix}"
     elif not gpus:
-        lines.append("no GPU: runs of the quickstart's size work; taid-vlm plan says what another recipe would need")
+        yield "no GPU: runs of the quickstart's size work; taid-vlm plan says what another recipe would need"
     if len(gpus) > 1:
-        lines.append(f"{len(gpus)} GPUs: taid-vlm launch uses all of them, taid-vlm train one")
+        yield f"{len(gpus)} GPUs: taid-vlm launch uses all of them, taid-vlm train one"
     if not gpus and not found.devices[0].bf16_is_faster:
-        lines.append("bf16 is not faster on this processor: training.precision auto takes fp32; leave it at auto")
+        yield "bf16 is not faster on this processor: training.precision auto takes fp32; leave it at auto"
+
+
+def _threads(found: Findings) -> Iterator[str]:
     if found.threads < found.cores and found.omp is None:
-        lines.append(f"torch computes with {found.threads} threads of {found.cores} cores: OMP_NUM_THREADS sets more")
+        yield f"torch computes with {found.threads} threads of {found.cores} cores: OMP_NUM_THREADS sets more"
     if found.threads > found.cores:
-        lines.append(
-            f"torch computes with {found.threads} threads on {found.cores} cores: set OMP_NUM_THREADS={found.cores}"
-        )
+        yield f"torch computes with {found.threads} threads on {found.cores} cores: set OMP_NUM_THREADS={found.cores}"
+
+
+def _places(found: Findings) -> Iterator[str]:
     for folder in found.folders:
         if folder.free < LITTLE:
-            lines.append(f"{folder.free / 1e9:.1f} GB free for {folder.what} ({folder.path}): {HELPS[folder.what]}")
+            yield f"{folder.free / 1e9:.1f} GB free for {folder.what} ({folder.path}): {HELPS[folder.what]}"
     if found.hub.state == "not reached":
-        lines.append(
+        yield (
             f"{found.hub.address} is not reached ({found.hub.why}): set HF_HUB_OFFLINE=1, so that nothing waits for it, and "
             "name folders in recipes; the quickstart needs the package index alone"
         )
-    return lines
 
 
 HELPS = {

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import taid_vlm
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
+from taid_vlm.common.markdown import one_line
 from taid_vlm.common.secrets import TOKEN
 from taid_vlm.export.card import PLACE
 
@@ -149,7 +150,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _said(text: str) -> str:
-    return " ".join(TOKEN.sub("***", text).split())[:300].rstrip(".")
+    return one_line(TOKEN.sub("***", text))[:300].rstrip(".")
 
 
 def _with_response(error: BaseException | None) -> Any:

@@ -28,7 +28,6 @@ def render_text(
     Raises:
         UserError: the template refuses the conversation, or is not a template.
     """
-    from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
     rendered: Any  # the texts and spans of each conversation
@@ -39,7 +38,7 @@ def render_text(
             return_assistant_tokens_mask=True,
             **{**tokenizer.special_tokens_map, **variables},
         )
-    except TemplateError as error:
+    except Exception as error:  # a template is a program, in a sandbox: it raises what programs raise
         raise UserError(f"the chat template cannot write a conversation: {error}") from error
     texts, spans = rendered
     return texts[0], [(start, end) for start, end in spans[0]]

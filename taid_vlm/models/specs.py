@@ -7,16 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from taid_vlm.common.plug_ins import VISION_ENCODERS, near_or_outside, plug_ins
+from taid_vlm.common.plug_ins import near_or_outside
+from taid_vlm.models.encoders.libraries import LIBRARIES
 
 
 class Strict(BaseModel):
     """Unknown keys are refused, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-LIBRARIES = ("timm", "open_clip", "transformers")
 
 
 class VisionEncoderSpec(Strict):
@@ -50,7 +48,7 @@ class VisionEncoderSpec(Strict):
     @field_validator("library")
     @classmethod
     def _is_there(cls, library: str) -> str:
-        known = {*LIBRARIES, *(one.name for one in plug_ins(VISION_ENCODERS))}
+        known = LIBRARIES.names()
         if library not in known:
             raise ValueError(f"unknown vision encoder library {library!r}: {near_or_outside(library, known)}")
         return library

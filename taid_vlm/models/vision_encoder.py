@@ -10,7 +10,6 @@ register tokens in front if they are kept. Which features they are is the spec's
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,38 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.common.plug_ins import VISION_ENCODERS, PlugIn
-from taid_vlm.common.registry import Registry
 from taid_vlm.models.encoders.contract import EncoderContract, ImageInput, Layout, Source, shape_of_features
-from taid_vlm.models.encoders.from_open_clip import open_clip_source
-from taid_vlm.models.encoders.from_timm import timm_source
-from taid_vlm.models.encoders.from_transformers import transformers_source
+from taid_vlm.models.encoders.libraries import LIBRARIES
 from taid_vlm.models.specs import VisionEncoderSpec
 
 __all__ = ["EncoderContract", "ImageInput", "VisionEncoder", "build_vision_encoder"]
-
-MakeSource = Callable[[VisionEncoderSpec, str], Source]  # (spec, weights: those of the spec, or "random") -> source
-
-
-def _adopted(plug_in: PlugIn, found: Any) -> MakeSource:
-    """What a package brings, checked when it has made a source."""
-
-    def source(spec: VisionEncoderSpec, weights: str) -> Source:
-        made = found(spec, weights)
-        if not isinstance(made, Source):
-            raise UserError(f"{plug_in.what} gives {type(made).__name__}, expected a taid_vlm.plug_ins.Source")
-        return made
-
-    return source
-
-
-LIBRARIES: Registry[MakeSource] = Registry("vision encoder library", VISION_ENCODERS, _adopted)
-for _name, _source in {
-    "timm": timm_source,
-    "open_clip": open_clip_source,
-    "transformers": transformers_source,
-}.items():
-    LIBRARIES.register(_name)(_source)
 
 
 class VisionEncoder(nn.Module):

@@ -7,6 +7,7 @@ from typing import Any
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.doctor.surroundings import hub
+from taid_vlm.models.encoders.libraries import LIBRARIES
 
 PROBE = [
     {"role": "user", "content": "a question"},
@@ -66,9 +67,10 @@ def encoder_of(text: str) -> dict[str, Any]:
         UserError: not of that form.
     """
     library, colon, name = text.partition(":")
-    if not colon or library not in ("timm", "open_clip", "transformers") or not name:
+    known = LIBRARIES.names()
+    if not colon or library not in known or not name:
         raise UserError(
-            f"--encoder is {text!r}, expected LIBRARY:NAME with timm, open_clip or transformers, such as timm:resnet50"
+            f"--encoder is {text!r}, expected LIBRARY:NAME with {', '.join(known)} as LIBRARY, such as timm:resnet50"
         )
     return {"library": library, "name": name, "image_size": _image_size(library, name)}
 

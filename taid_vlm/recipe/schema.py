@@ -441,7 +441,7 @@ class Recipe(Strict):
         return content
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> "Recipe":
+    def _teacher_fits(self) -> "Recipe":
         if self.loss.name != "sft" and self.teacher is None:
             raise ValueError(f"loss {self.loss.name!r} needs a teacher; add one, or set loss.name to sft")
         if self.data.answers == "teacher" and self.teacher is None:
@@ -453,6 +453,10 @@ class Recipe(Strict):
                 "with data.answers: teacher processes write each at its own pace, and a sharded teacher is asked by all together: set "
                 "teacher.placement: offload for one that does not fit"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Recipe":
         if self.data.cache_image_features:
             if self.student.vision_encoder is None:
                 raise ValueError("data.cache_image_features needs a student with a vision encoder")

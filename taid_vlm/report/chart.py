@@ -82,7 +82,9 @@ def draw(chart: Chart, key: str) -> Markup:
         return Markup("")
     ends, bounds = (LEFT, WIDTH - RIGHT), (HEIGHT - BOTTOM, TOP)
     every_x = [x for line in chart.lines for x in line.x]
-    margin = 0.05 if sum(bool(line.intervals) for line in chart.lines) > 1 else 0.0  # room beside the first and the last
+    margin = (
+        0.05 if sum(bool(line.intervals) for line in chart.lines) > 1 else 0.0
+    )  # room beside the first and the last
     across = Scale(*chart.x_bounds, *ends) if chart.x_bounds else fitted(every_x, *ends, margin=margin)
     up = Scale(*chart.bounds, *bounds) if chart.bounds else fitted(_middle(shown, chart), *bounds, log=chart.log)
     x_title = chart.x_title.removeprefix("optimizer ")
@@ -147,7 +149,9 @@ def _middle(values: Sequence[float], chart: Chart) -> Sequence[float]:
 
 
 def _cell(line: Line, at: int) -> str:
-    return short(line.y[at]) + (f" ({short(line.intervals[at][0])} to {short(line.intervals[at][1])})" if line.intervals else "")
+    return short(line.y[at]) + (
+        f" ({short(line.intervals[at][0])} to {short(line.intervals[at][1])})" if line.intervals else ""
+    )
 
 
 def _beside(line: Line, chart: Chart, across: Scale) -> Scale:
@@ -165,13 +169,17 @@ def _axes(across: Scale, up: Scale) -> str:
     for tick in up.ticks():
         y = f"{up.place(tick):.1f}"
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{LEFT - 5}" y="{y}" dy="0.35em" text-anchor="end">{short(tick)}</text>')
+        parts.append(f'<text x="{LEFT - 5}" y="{y}" dy="0.35em" text-anchor="end">{_mark(tick)}</text>')
     for tick in across.ticks():
-        said = short(tick)
+        said = _mark(tick)
         x = min(across.place(tick), WIDTH - DIGIT * len(said) / 2)
         parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{said}</text>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
     return f'<g aria-hidden="true">{"".join(parts)}</g>'
+
+
+def _mark(tick: float) -> str:
+    return short(tick).replace("e-0", "e-")
 
 
 def _drawn(line: Line, across: Scale, up: Scale, x_title: str) -> Iterator[str]:

@@ -29,15 +29,17 @@ def add_report_commands(app: typer.Typer, ask_examples: Ask) -> None:
     ) -> None:
         """Write one HTML page about one or more runs, finished or not. It needs no network and no script."""
         from taid_vlm.common.files import write_atomic
+        from taid_vlm.common.progress import waiting
         from taid_vlm.report.page import page
         from taid_vlm.report.run_files import read_runs
 
         read_runs(folders)  # a folder that holds no run is told before models are loaded
         for folder in folders if ask else []:
-            ask_examples(folder, ask)
-        runs = read_runs(folders)
+            with waiting(f"asking the models of {folder}"):
+                ask_examples(folder, ask)
         target = html or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
-        write_atomic(target, page(runs))
+        with waiting("drawing"):
+            write_atomic(target, page(read_runs(folders)))
         print(target)
 
     @app.command()

@@ -10,6 +10,7 @@ from taid_vlm.report.chart import Chart, Line
 from taid_vlm.report.run_files import HIGH, LOW, Run
 
 STEEP = 30  # times the smallest value, from which on a loss is drawn on a logarithmic axis
+BOUNDS = ("value", "low", "high")  # of a result, see taid_vlm_eval
 CLOCK = ("schedule", "t_start", "t_end", "alpha", "alpha_total", "beta", "set_point")
 
 
@@ -153,7 +154,9 @@ def _rates(runs: Sequence[Run]) -> Chart:
     for (parts, points), whose in shared.items():
         name = parts if len(runs) == 1 else f"{' and '.join(name for _, name in whose)}, {parts}"
         colour = 7 if len(whose) > 1 else whose[0][0]
-        lines.append(Line(name, [step for step, _ in points], [rate for _, rate in points], colour, style=styles[parts]))
+        lines.append(
+            Line(name, [step for step, _ in points], [rate for _, rate in points], colour, style=styles[parts])
+        )
     return Chart("Learning rate", "per optimizer step", lines, missing=[run.name for run in runs if not run.steps])
 
 
@@ -172,16 +175,16 @@ def _evaluations(runs: Sequence[Run]) -> Iterator[Chart]:
                 row["step"]: [row[f"{task}{end}"] for end in ("", LOW, HIGH)] for row in run.evaluations if task in row
             }
             result = run.results.get(task)
-            if result is not None and run.done:
-                found.setdefault(run.done, [result[end] for end in ("value", "low", "high")])
+            if result is not None and run.done and all(isinstance(result.get(end), (int, float)) for end in BOUNDS):
+                found[run.done] = [result[end] for end in BOUNDS]
             if found:
                 values = [found[step] for step in sorted(found)]
                 pairs = [(low, high) for _, low, high in values]
                 lines.append(Line(run.name, sorted(found), [value for value, *_ in values], number, pairs))
         one = next((run.results[task] for run in runs if task in run.results), {})
-        about = "Bars are 95 % intervals." + (
-            f" Its {one['metric']}, at most {one['top']:g}." if "metric" in one else ""
-        )
+        about = "Bars are 95 % intervals. The last point of a finished run is of the student that it saved."
+        if isinstance(one.get("top"), (int, float)):
+            about += f" The best possible is {one['top']:g}."
         yield Chart(task, str(one.get("metric", "figure of the task")), lines, about, missing=_without(runs, lines))
 
 

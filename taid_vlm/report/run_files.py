@@ -56,11 +56,11 @@ class Run:
 
     @property
     def state(self) -> str:
-        """``finished``, ``running``, ``stopped``, ``not started``, or ``unreadable`` where not even a recipe can be read."""
-        if not self.recipe:
-            return "unreadable"
+        """``finished``, ``running``, ``stopped``, ``not started``, or ``unreadable`` where there is no student and no recipe."""
         if (self.folder / "student" / "student.json").is_file():
             return "finished"
+        if not self.recipe:
+            return "unreadable"
         if not self.steps:
             return "not started"
         slowest = max((row.get("seconds", 0.0) for row in self.timing[-50:]), default=0.0)

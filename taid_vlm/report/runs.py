@@ -11,7 +11,14 @@ from taid_vlm.report.run_files import Run, read_run
 
 DEEP = 6  # folders below the one that is looked through
 NAME = 16  # columns of the terminal that a longer name has at least
-LEFT_OUT = ("recipe", "95 %", "age", "last loss", "loss", "evaluation")  # of the table on narrower and narrower terminals
+LEFT_OUT = (
+    "recipe",
+    "95 %",
+    "age",
+    "last loss",
+    "loss",
+    "evaluation",
+)  # of the table on narrower and narrower terminals
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,9 @@ def find_runs(folder: Path) -> list[Run]:
 def as_json(found: list[Run]) -> list[dict[str, Any]]:
     """The lines as JSON values; a figure that is not finite is None."""
     lines = [asdict(summary(run)) | {"folder": str(run.folder)} for run in found]
-    return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()} for line in lines]
+    return [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()} for line in lines
+    ]
 
 
 def table_of(found: list[Run], width: int, now: float | None = None) -> Any:
@@ -92,7 +101,10 @@ def table_of(found: list[Run], width: int, now: float | None = None) -> Any:
 
     rows = [_cells(run, time.time() if now is None else now) for run in found]
     short_names = [{**row, "run": row["run"][:NAME]} for row in rows]
-    needed = [Console(width=10_000).measure(_table(short_names, LEFT_OUT[:count])).maximum for count in range(len(LEFT_OUT) + 1)]
+    needed = [
+        Console(width=10_000).measure(_table(short_names, LEFT_OUT[:count])).maximum
+        for count in range(len(LEFT_OUT) + 1)
+    ]
     count = next((count for count, columns in enumerate(needed) if columns <= width), len(LEFT_OUT))
     return _table(rows, LEFT_OUT[:count])
 

@@ -75,9 +75,12 @@ def status(
 @study_app.command()
 def report(out: Out = OUT, results: Results = RESULTS) -> None:
     """Write records.jsonl and figures into RESULTS, and the page beside it, from all records; nothing is trained."""
+    from taid_vlm.common.progress import waiting
     from taid_vlm.study.page import write_page
 
-    print(write_page(out, results))
+    with waiting("drawing"):
+        page = write_page(out, results)
+    print(page)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -77,11 +77,12 @@ def _hub_ids(origins: list[Origin]) -> list[str]:
 def _origins(recipe: Recipe) -> list[Origin]:
     """Of all that the student is made from, each once: its parts, the teacher, the data."""
     parts = [one.origin for one in part_origins(recipe.student) if one.origin is not None]
-    teacher = _teacher(recipe)
+    teacher = teacher_origin(recipe)
     return list(dict.fromkeys([*parts, *([teacher] if teacher else []), *map(_data_origin, recipe.data.train)]))
 
 
-def _teacher(recipe: Recipe) -> Origin | None:
+def teacher_origin(recipe: Recipe) -> Origin | None:
+    """Where the teacher is from; None without one."""
     teacher = recipe.teacher
     if teacher is None:
         return None
@@ -104,14 +105,17 @@ def _made_from(recipe: Recipe) -> str:
         (one.part, one.name, one.origin.licence if one.origin else "random start", how[one.part])
         for one in part_origins(recipe.student)
     ]
-    if teacher := _teacher(recipe):
+    if teacher := teacher_origin(recipe):
         rows.append(("teacher", teacher.name, teacher.licence, ""))
-    for what, sources in (("data", recipe.data.train), ("held-out data", recipe.data.validation)):
-        for source in sources:
-            origin = _data_origin(source)
-            rows.append((what, origin.name, origin.licence, _taken(source)))
+    rows += [*sources_of(recipe.data.train, "data"), *sources_of(recipe.data.validation, "held-out data")]
     parts = table(("part", "source", "licence", "how"), [tuple(map(plain, row)) for row in rows])
     return f"{parts}\n\n{_licence_of_all(_origins(recipe))}"
+
+
+def sources_of(sources: list[DataSource], what: str) -> list[tuple[str, str, str, str]]:
+    """``(what, name, licence, which part was taken)`` of each source, not escaped."""
+    origins = map(_data_origin, sources)
+    return [(what, one.name, one.licence, _taken(source)) for one, source in zip(origins, sources, strict=True)]
 
 
 def _taken(source: DataSource) -> str:

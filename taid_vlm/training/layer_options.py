@@ -48,17 +48,14 @@ def wrap_layers(student: Student, training: TrainingSpec, device: torch.device) 
             layer.forward = torch.compile(layer.forward, dynamic=True)
     if student.vision_encoder is not None and any(p.requires_grad for p in student.vision_encoder.parameters()):
         layers = layers + vision_layers(student)
-    skipped = 0
+    checkpoints = training.gradient_checkpointing
+    skipped = [layer for layer in layers if checkpoints and _learns_statistics(layer)]
     for layer in layers:
-        forward: Forward = layer.forward
-        if training.gradient_checkpointing and not _learns_statistics(layer):
-            forward = checkpointed(forward)
-        elif training.gradient_checkpointing:
-            skipped += 1
+        forward: Forward = checkpointed(layer.forward) if checkpoints and layer not in skipped else layer.forward
         layer.forward = offloaded(forward, device) if offload else forward
     if skipped:
         notes.append(
-            f"training.gradient_checkpointing leaves out {skipped} blocks with batch norm, which would see each batch twice"
+            f"training.gradient_checkpointing leaves out {len(skipped)} blocks with batch norm, which would see each batch twice"
         )
     return notes
 

@@ -98,34 +98,23 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
     """
     spec = LossSpec.of(**recipe.loss.objective)
     clock = TAIDClock(recipe.training.steps, **recipe.loss.clock)
-    if spec.name == "taid":
-        for warning in clock.warnings():
-            say(f"note: {warning}")
+    for warning in clock.warnings() if spec.name == "taid" else ():
+        say(f"note: {warning}")
     with waiting("building the student"):
         student, processor = build_student(recipe.student, recipe.seed)
-    writes = recipe.data.answers == "teacher"
-    teacher = None
-    if recipe.teacher is not None and (spec.needs_teacher or writes):
-        with waiting("loading the teacher"):
-            teacher = open_teacher(recipe, cached=recipe.teacher.cache.enabled and not writes)
+    teacher = _opened_teacher(recipe, spec)
     if recipe.training.attention is not None:
         use_attention(student.language_model, recipe.training.attention)
     vocabulary = None
     served = open_served(recipe, teacher, spec)
     records = read_records(recipe.data.train, recipe.seed)
     if teacher is not None:
+        assert recipe.teacher is not None
         if spec.needs_teacher:
-            if precision != "bf16" and teacher.head_weight.dtype != torch.float32:
-                raise UserError(
-                    f"teacher.dtype: bfloat16 goes with training in bf16, this run is in {precision}: set training.precision: bf16, or "
-                    "teacher.dtype: float32"
-                )
-            rows = (student.head.weight.shape[0], teacher.head_weight.shape[0])
-            vocabulary = shared_vocabulary(processor.tokenizer, teacher.processor.tokenizer, *rows)
+            vocabulary = _vocabulary(student, processor, teacher, precision)
         if served is None and not teacher.head_weight.is_meta:
-            assert recipe.teacher is not None
             place_teacher(teacher, recipe.teacher, accelerator.device, say, DTYPES[precision])
-        if writes:
+        if recipe.data.answers == "teacher":
             records = _written(recipe, records, teacher, precision, accelerator, say)
         teacher = teacher if spec.needs_teacher else None
     student.to(accelerator.device)
@@ -177,6 +166,30 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
         served,
         watch=Stopwatch(accelerator.device),
     )
+
+
+def _opened_teacher(recipe: Recipe, spec: LossSpec) -> Teacher | None:
+    """None where neither the loss nor the data needs one."""
+    writes = recipe.data.answers == "teacher"
+    if recipe.teacher is None or not (spec.needs_teacher or writes):
+        return None
+    with waiting("loading the teacher"):
+        return open_teacher(recipe, cached=recipe.teacher.cache.enabled and not writes)
+
+
+def _vocabulary(student: Student, processor: Processor, teacher: Teacher, precision: str) -> int:
+    """How many leading token ids mean the same to both.
+
+    Raises:
+        UserError: see :func:`shared_vocabulary`, or a teacher in another precision than the loss takes.
+    """
+    if precision != "bf16" and teacher.head_weight.dtype != torch.float32:
+        raise UserError(
+            f"teacher.dtype: bfloat16 goes with training in bf16, this run is in {precision}: set training.precision: bf16, or "
+            "teacher.dtype: float32"
+        )
+    rows = (student.head.weight.shape[0], teacher.head_weight.shape[0])
+    return shared_vocabulary(processor.tokenizer, teacher.processor.tokenizer, *rows)
 
 
 def _written(

@@ -15,6 +15,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import FULL_ERRNO, write_atomic
 from taid_vlm.common.plug_ins import TRACKERS, near_or_outside, plug_in, plug_ins
 from taid_vlm.common.stopping import RESUMABLE, StoppedError
+from taid_vlm.common.telling import for_terminal
 from taid_vlm.recipe import Recipe
 from taid_vlm.recipe.origin import flat
 
@@ -170,4 +171,5 @@ def _close(tracker: Any, error: BaseException | None) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or 'it says no more').splitlines()[0]}"
+    said = str(error).strip() or "it says no more"
+    return for_terminal(f"{type(error).__name__}: {said.splitlines()[0]}")  # servers' addresses may hold passwords

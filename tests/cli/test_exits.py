@@ -15,11 +15,10 @@ import pytest
 import typer
 import yaml
 
-from taid_vlm.cli import INTERRUPTED
 from taid_vlm.commands.examples import GO_ON
 from taid_vlm.commands.quiet import quietly
 from taid_vlm.commands.teaching import CommandStoppedError, teach
-from taid_vlm.common.stopping import RESUMABLE
+from taid_vlm.common.stopping import INTERRUPTED, RESUMABLE, TERMINATED
 from tests.tiny.recipes import distil, tiny_recipe
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -45,7 +44,7 @@ def test_exit_statuses(tmp_path: Path, arguments: list[str], status: int) -> Non
 
 def test_docs_name_the_statuses() -> None:
     told = {int(number) for number in re.findall(r"^\| (\d+) \|", DOCS.read_text(), re.MULTILINE)}
-    assert told == {0, 1, 2, RESUMABLE, INTERRUPTED}
+    assert told == {0, 1, 2, RESUMABLE, INTERRUPTED, TERMINATED}
 
 
 @pytest.mark.parametrize(("name", "kept"), [("eval", True), ("export", False)])

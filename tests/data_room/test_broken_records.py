@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.data import BadSampleError, Pairer, Record, open_image, read_records
+from taid_vlm.data import BadSampleError, Pairer, open_image, read_records
 from taid_vlm.data.pictures import Picture
 from taid_vlm.data.screening import Screening
 from taid_vlm.data.sources.conversation import Format, records_of
@@ -29,6 +29,7 @@ from taid_vlm.models.processor import ImageTokens, Processor, template_text
 from taid_vlm.models.specs import ImagesSpec
 from taid_vlm.models.vision_encoder import ImageInput
 from taid_vlm.recipe.schema import DataSource
+from tests.data_room.judging import judged
 from tests.tiny.language_model import tiny_tokenizer
 
 BROKEN, GOOD = 10_000, 1_000
@@ -274,11 +275,3 @@ def test_any_row_is_a_record_that_can_be_judged(cells: dict[str, Any], mark: str
         else:
             assert problem.reason != "other"
             assert "here" in str(problem)
-
-
-def judged(record: Record) -> BadSampleError | None:
-    try:
-        record.check()
-    except BadSampleError as error:
-        return error
-    return None

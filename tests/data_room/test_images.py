@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from taid_vlm.data import BadSampleError, images, open_image
+from taid_vlm.data import BadSampleError, open_image
 from taid_vlm.data.images import image_size
 from taid_vlm.data.pictures import (
     Picture,

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.data import BadSampleError, Pairer, PreparedRecords, Record, StepOrder, open_image, read_records
+from taid_vlm.data import Pairer, PreparedRecords, Record, StepOrder, open_image, read_records
 from taid_vlm.data.pictures import PictureBytes, PictureInArchive, PictureInTable
 from taid_vlm.data.sources.shards import expand
 from taid_vlm.models.processor import ImageTokens, Processor, template_text
 from taid_vlm.models.vision_encoder import ImageInput
 from taid_vlm.recipe.schema import DataSource
+from tests.data_room.judging import judged
 from tests.tiny.language_model import tiny_tokenizer
 from tests.tiny.sources import CONVERSATIONS, WRITERS, add_member, png, table_rows, write_saved, write_shards
 
@@ -285,14 +286,6 @@ def test_a_damaged_shard_costs_only_what_is_lost(tmp_path: Path, where: str, end
     # Of a sample that is cut, what is there has no picture; the shard itself is told as well.
     assert [error.reason for error in bad] == ["image count"] * (where == "data") + ["unreadable row"]
     assert "train-00.tar" in str(bad[-1])
-
-
-def judged(record: Record) -> BadSampleError | None:
-    try:
-        record.check()
-    except BadSampleError as error:
-        return error
-    return None
 
 
 def test_parquet_files_have_their_pictures_beside_them(tmp_path: Path) -> None:

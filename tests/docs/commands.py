@@ -13,7 +13,7 @@ from taid_vlm.launch.strategies import STRATEGIES
 from taid_vlm.recipe import load_recipe
 from taid_vlm_eval.command import evaluate_command
 from taid_vlm_eval.suites import SUITES
-from taid_vlm_eval.task import list_tasks
+from taid_vlm_eval.task_files import list_tasks
 from tests.docs.pages import ROOT, Block
 
 SHELLS = ("sh", "bash", "console", "shell")
@@ -24,6 +24,7 @@ APART = {
     "lm_eval",
     "hf",
     "transformers",
+    "pre-commit",
     "llama-mtmd-cli",
     "curl",
     "do",
@@ -136,7 +137,7 @@ def _check_python(words: list[str]) -> None:
         if module == "taid_vlm_eval":
             _check_alone(words[2:])
         else:
-            assert module in {"lmms_eval", "venv"}, module
+            assert module in {"lmms_eval", "pytest", "venv"}, module
         return
     script = ROOT / words[0]
     assert script.is_file(), f"no program {words[0]}"

@@ -16,7 +16,7 @@ from taid_vlm.models.projectors import PROJECTORS
 from taid_vlm.models.specs import StudentSpec
 from taid_vlm.recipe import Recipe, load_recipe
 from taid_vlm.recipe.source import Source, apply_override, merge
-from taid_vlm_eval.task import load_task
+from taid_vlm_eval.task_files import load_task
 from tests.docs.pages import Block, blocks, text_of
 
 BASES = ("quickstart/taid", "quickstart/language", "quickstart/gkd", "quickstart/sft")

@@ -1,6 +1,7 @@
 """A model without weights, and tasks and data of a few lines."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,11 @@ import yaml
 from PIL import Image
 
 from taid_vlm_eval.models.protocol import Request
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
 class Killed(BaseException):
@@ -97,3 +103,10 @@ def without_speed(result: Path) -> dict[str, Any]:
     content = json.loads(result.read_text())
     del content["answers_per_second"]
     return content
+
+
+def with_chatml(checkpoint: Path, folder: Path) -> Path:
+    """A copy of a language model's checkpoint that has a chat template."""
+    shutil.copytree(checkpoint, folder)
+    (folder / "chat_template.jinja").write_text(CHATML)
+    return folder

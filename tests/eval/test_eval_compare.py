@@ -25,7 +25,7 @@ from taid_vlm_eval.compare_pictures import Pictures
 from taid_vlm_eval.compare_read import read_evaluation, require_alike
 from taid_vlm_eval.metrics import METRICS, Scored, wilson_interval
 from taid_vlm_eval.runner import evaluate
-from taid_vlm_eval.task import load_task
+from taid_vlm_eval.task_files import load_task
 from tests.browser import needs_browser, visit
 from tests.eval.fakes import FakeModel, sees_colour, small_task, write_rows, write_task
 from tests.tiny.benchmark_files import TSV, write_benchmark

@@ -1,6 +1,5 @@
 """Log-likelihoods of continuations: those of a plain full forward, whatever the batch, in a template or as text that goes on."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,12 @@ from taid_vlm.models.student import ModelInputs
 from taid_vlm_eval.models import Request, open_model
 from taid_vlm_eval.models.likelihood import AnswerRows, continuation_ids, plain_ids
 from taid_vlm_eval.models.protocol import Scoring
+from tests.eval.fakes import with_chatml
 from tests.eval.test_eval_stock_families import FAMILIES, template
 from tests.tiny.language_model import save_chatty_llama, save_tiny_language_model
 from tests.tiny.native import save_native
 from tests.tiny.tokenizers import family_tokenizer
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 CHOICES = [["A", "B", " A"], ["a longer one", "b", "ab"], ["C"]]
 PROMPTS = ["hi", "which of the two is it, in the end?", "?"]
 
@@ -35,9 +31,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chat(plain: Path) -> Path:
-    folder = shutil.copytree(plain, plain.parent / "chat")
-    (folder / "chat_template.jinja").write_text(CHATML)
-    return folder
+    return with_chatml(plain, plain.parent / "chat")
 
 
 @torch.no_grad()

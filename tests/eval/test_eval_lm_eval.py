@@ -17,7 +17,7 @@ from taid_vlm_eval.models import open_model
 from taid_vlm_eval.models.likelihood import log_likelihoods
 from taid_vlm_eval.models.ways import asked
 from taid_vlm_eval.scoring import score_items
-from taid_vlm_eval.task import load_task
+from taid_vlm_eval.task_files import load_task
 from tests.tiny.benchmark_files import write_benchmark
 from tests.tiny.benchmarks import PARQUET
 from tests.tiny.language_model import tiny_llama

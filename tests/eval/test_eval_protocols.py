@@ -14,7 +14,7 @@ from taid_vlm_eval.placing import place_images
 from taid_vlm_eval.protocols import FAMILIES, PROTOCOLS, choose_family, load_protocol, under, with_data
 from taid_vlm_eval.protocols.loading import merged, parse_protocol
 from taid_vlm_eval.style import Style, Wording, require_style
-from taid_vlm_eval.task import list_tasks, load_task
+from taid_vlm_eval.task_files import list_tasks, load_task
 from tests.eval.fakes import FakeModel, write_task
 
 OPENVLM = PROTOCOLS[1:]

@@ -14,14 +14,10 @@ from taid_vlm.common.errors import UserError
 from taid_vlm_eval import open_model
 from taid_vlm_eval.models import Request
 from taid_vlm_eval.runner import evaluate
-from tests.eval.fakes import small_task, without_speed, write_rows, write_task
+from tests.eval.fakes import small_task, with_chatml, without_speed, write_rows, write_task
 from tests.tiny.language_model import save_chatty_llama
 
 PROMPTS = ["hi", "what is in the picture?", "a much longer question, which makes the others padded", "hi there", "?"]
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +27,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chat(plain: Path) -> Path:
-    folder = shutil.copytree(plain, plain.parent / "chat")
-    (folder / "chat_template.jinja").write_text(CHATML)
-    return folder
+    return with_chatml(plain, plain.parent / "chat")
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from taid_vlm_eval import cli
 from taid_vlm_eval.cli import main
 from taid_vlm_eval.runner import evaluate
 from taid_vlm_eval.suites import SUITES, suite_tasks
-from taid_vlm_eval.task import list_tasks
+from taid_vlm_eval.task_files import list_tasks
 from tests.eval.fakes import FakeModel, sees_colour, small_task, write_rows, write_task
 
 

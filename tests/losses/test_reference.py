@@ -1,32 +1,16 @@
 """``semantics: reference``: the answers of the TAID authors' code, by both forms of the loss."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.losses import LossSpec, distillation_loss
+from tests.losses.golden import GOLDEN, golden_inputs
 
-GOLDEN = json.loads((Path(__file__).parent.parent / "data" / "loss_cases.json").read_text())["losses"]
 NAMES = {"fkl": "kl", "js": "jsd", "skew_fkl": "sfkl", "skew_rkl": "srkl"}
 OPTIONS = {"teacher_weight": "beta", "head_threshold": "mu", "target_weight": "skew"}
-
-
-def golden_inputs(case: dict[str, Any]) -> dict[str, torch.Tensor]:
-    spec = case["inputs"]
-    rng = np.random.default_rng(spec["seed"])
-    shape = (spec["batch"], spec["seq"], spec["vocab"])
-    student = (rng.standard_normal(shape) * spec["scale_student"]).astype(np.float32)
-    teacher = (rng.standard_normal(shape) * spec["scale_teacher"]).astype(np.float32)
-    mask = rng.random(shape[:2]) < spec["mask_p"]
-    mask[0, 0] = True
-    labels = rng.integers(0, spec["vocab"], shape[:2])
-    arrays = {"student": student, "teacher": teacher, "mask": mask, "labels": labels}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 @pytest.mark.parametrize("implementation", ["fused", "plain"])

@@ -1,17 +1,14 @@
 """The TAID target and loss: the authors' code on fixed inputs, and the properties the method is known by."""
 
-import json
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.losses import forward_kl, reverse_kl, taid, taid_cross_entropy, taid_target_logits
+from tests.losses.golden import GOLDEN, golden_inputs
 
-GOLDEN = json.loads((Path(__file__).parent.parent / "data" / "loss_cases.json").read_text())["losses"]
 TS = (0.0, 0.1, 0.4, 0.73, 1.0)
 
 
@@ -24,20 +21,10 @@ def gradient_of(loss: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
     return torch.autograd.grad(loss.sum(), student)[0]
 
 
-def golden_inputs(case: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    spec = case["inputs"]
-    rng = np.random.default_rng(spec["seed"])
-    shape = (spec["batch"], spec["seq"], spec["vocab"])
-    student = (rng.standard_normal(shape) * spec["scale_student"]).astype(np.float32)
-    teacher = (rng.standard_normal(shape) * spec["scale_teacher"]).astype(np.float32)
-    mask = rng.random(shape[:2]) < spec["mask_p"]
-    mask[0, 0] = True
-    return torch.from_numpy(student).requires_grad_(), torch.from_numpy(teacher), torch.from_numpy(mask)
-
-
 @pytest.mark.parametrize("case", [c for c in GOLDEN if c["kind"] in ("taid", "fkl")])
 def test_value_and_gradient_of_the_official_code(case: dict) -> None:
-    student, teacher, mask = golden_inputs(case)
+    inputs = golden_inputs(case)
+    student, teacher, mask = inputs["student"].requires_grad_(), inputs["teacher"], inputs["mask"]
     t = case["kwargs"].get("t", 1.0)
     official = taid_cross_entropy(student[mask], teacher[mask], t).mean()
     assert official.item() == pytest.approx(case["loss"], rel=1e-6)
@@ -50,7 +37,8 @@ def test_value_and_gradient_of_the_official_code(case: dict) -> None:
 
 @pytest.mark.parametrize("case", [c for c in GOLDEN if c["kind"] == "rkl"])
 def test_reverse_kl_of_the_official_code(case: dict) -> None:
-    student, teacher, mask = golden_inputs(case)
+    inputs = golden_inputs(case)
+    student, teacher, mask = inputs["student"].requires_grad_(), inputs["teacher"], inputs["mask"]
     loss = reverse_kl(student[mask], teacher[mask]).mean()
     assert loss.item() == pytest.approx(case["loss"], rel=1e-5)
     assert gradient_of(loss, student).norm().item() == pytest.approx(case["grad_norm"], rel=1e-5)

@@ -1,5 +1,7 @@
 """Encoders of three libraries behind one contract: the cells of a square grid in row order, from the layer asked for."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +142,12 @@ def build_full(name: str) -> list[str]:
     import timm
 
     return list(timm.create_model(name).state_dict())
+
+
+def test_what_libraries_there_are_is_known_without_any_of_them() -> None:
+    program = (
+        "import sys; from taid_vlm.models.encoders.libraries import LIBRARIES; import taid_vlm.models.specs; "
+        "print(*LIBRARIES, *{'torch', *LIBRARIES}.intersection(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["timm", "open_clip", "transformers"]

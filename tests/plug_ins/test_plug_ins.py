@@ -178,6 +178,7 @@ def test_projectors_encoders_and_sources(site: Path) -> None:
     from taid_vlm.data import read_records
     from taid_vlm.models.projectors import check_options
     from taid_vlm.models.vision_encoder import build_vision_encoder
+    from taid_vlm.new.models_asked import encoder_of
     from taid_vlm.recipe.schema import DataSource
 
     entries = {
@@ -194,6 +195,7 @@ def test_projectors_encoders_and_sources(site: Path) -> None:
     ):
         with pytest.raises(UserError, match=told):
             check_options(name, {})
+    assert encoder_of("empty:x-384") == {"library": "empty", "name": "x-384", "image_size": 384}
     with pytest.raises(UserError, match=r"the vision encoder library 'empty' of the package mixed-pack 1\.0 gives str"):
         build_vision_encoder(VisionEncoderSpec(library="empty", name="x", image_size=32))
     found = read_records([DataSource(kind="greetings", path="here", limit=2)], seed=0)
@@ -217,7 +219,7 @@ half = Scorer(lambda answer, truth: Score(0.5, "half"), ("half",), closed=False)
 
 def test_tasks_and_scorers(site: Path) -> None:
     from taid_vlm_eval.metrics import SCORERS
-    from taid_vlm_eval.task import list_tasks, load_task
+    from taid_vlm_eval.task_files import list_tasks, load_task
 
     entries = {
         "taid_vlm.tasks": {"greet_task": "greet_tasks", "lost_task": "greet_tasks"},

@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -96,7 +97,7 @@ def test_steps_of_a_run_have_round_marks_from_the_first_on() -> None:
     marks = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="middle">([^<]*)<', svg)
     assert [said for _, said in marks] == ["0", "20", "40", "60", "80", "100"]
     places = [float(x) for x, _ in marks]
-    assert len({round(b - a, 1) for a, b in zip(places, places[1:], strict=False)}) == 1
+    assert len({round(b - a, 1) for a, b in pairwise(places)}) == 1
     assert 'role="img"' in svg
 
 

@@ -2,7 +2,6 @@
 
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -22,19 +21,11 @@ def examples(folder: Path, count: int) -> list[Example]:
 
 
 @pytest.mark.parametrize("count", [1, 10])
-def test_texts_are_inside_and_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    figures: list[Figure] = []
-    save = Figure.savefig
-
-    def keeping(self: Figure, *arguments: Any, **options: Any) -> None:
-        figures.append(self)
-        save(self, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", keeping)
+def test_texts_are_inside_and_apart(tmp_path: Path, drawn: list[Figure], count: int) -> None:
     draw_examples(examples(tmp_path, count), tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as image:
         image.load()
-    (figure,) = figures
+    (figure,) = drawn
     texts = [text for axis in figure.axes for text in axis.texts]
     assert len(texts) == 4 * count
     boxes = [text.get_window_extent() for text in texts]

@@ -36,19 +36,6 @@ def recipe(language_model: Path, easy_vqa: Path) -> Recipe:
     return tiny_recipe(language_model, easy_vqa, training=training, teacher=teacher, loss={"name": "taid"})
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    figures: list[Figure] = []
-    save = Figure.savefig
-
-    def keeping(self: Figure, *arguments: Any, **options: Any) -> None:
-        figures.append(self)
-        save(self, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", keeping)
-    return figures
-
-
 def test_training_rows_only(tmp_path: Path) -> None:
     assert [row["step"] for row in read_metrics(write_run(tmp_path, "run"))] == list(range(1, STEPS + 1))
     with pytest.raises(UserError, match=r"no metrics\.jsonl"):

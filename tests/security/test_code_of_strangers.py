@@ -177,7 +177,7 @@ def test_the_key_of_a_teacher_is_written_down_only_where_it_is_set() -> None:
         "teacher": {"checkpoint": "./a", "trust_remote_code": True},
         "data": {"train": [{"kind": "text", "path": "x.txt"}]},
         "loss": {"name": "kl"},
-        "training": {"steps": 1},
+        "training": {"steps": 1, "batch_size": 1, "lr": 1e-4},
     }
     recipe = Recipe.model_validate(content)
     assert yaml.safe_load(dump_recipe(recipe))["teacher"]["trust_remote_code"] is True
@@ -191,6 +191,7 @@ def test_the_key_of_a_teacher_is_written_down_only_where_it_is_set() -> None:
         "{{ messages.__init__.__globals__ }}",
         "{{ cycler.__init__.__globals__.os.popen('true').read() }}",
         "{% set x = messages.append({}) %}",
+        "{{ 1 / 0 }}",
         "{% include '/etc/passwd' %}",
         "{% for i in range(999999999) %}{% endfor %}",
     ],

@@ -18,7 +18,7 @@ from taid_vlm.chat import chat
 from taid_vlm.cli import app
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import sha256_of
-from taid_vlm.common.picture_bounds import MOST, VARIABLE, max_pixels
+from taid_vlm.common.picture_bounds import MOST, USUAL, VARIABLE, max_pixels
 from taid_vlm.data import BadSampleError, open_image
 from taid_vlm.data.images import image_size
 from taid_vlm.data.pictures import PictureBytes, PictureDigests
@@ -240,7 +240,7 @@ def test_every_hostile_item_is_an_error_in_evaluation(tmp_path: Path, monkeypatc
     ]
     (tmp_path / "set" / "small.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     (tmp_path / "set" / "small.yaml").write_text(yaml.safe_dump(task_content()))
-    from taid_vlm_eval.task import load_task
+    from taid_vlm_eval.task_files import load_task
 
     task = load_task(str(tmp_path / "set" / "small.yaml"))
     (result,) = evaluate(FakeModel(), [task], output_dir=tmp_path / "out")
@@ -256,6 +256,12 @@ def test_chat_refuses_a_bomb_in_one_line(tmp_path: Path, language_model: Path) -
     done = CliRunner().invoke(app, ["chat", model, "--image", str(tmp_path / "x.png"), "--prompt", "?"])
     assert done.exit_code == 1
     assert done.output == ""  # main() prints the message
+
+
+def test_the_page_states_the_bounds() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    assert f"{VARIABLE}` is the largest" in page
+    assert f"{USUAL:,} when it is not set, at most {MOST:,}" in page
 
 
 def test_what_is_no_plain_file_is_not_hashed(tmp_path: Path) -> None:

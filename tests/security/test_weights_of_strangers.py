@@ -101,7 +101,7 @@ def test_a_teacher_s_language_model(
         "teacher": {"language_model": {"source": str(folder)}},
         "data": {"train": [{"kind": "text", "path": str(tmp_path / "data.txt")}]},
         "loss": {"name": "kl"},
-        "training": {"steps": 1, "batch_size": 1},
+        "training": {"steps": 1, "batch_size": 1, "lr": 1e-4},
     }
     assert run(monkeypatch, "train", write_recipe(tmp_path / "r.yaml", content), "--output", str(tmp_path / "run")) == 1
     one_clear_line(capfd.readouterr().err)

@@ -33,7 +33,7 @@ from transformers import (
     ViTConfig,
 )
 
-import tests.tiny.timm_models  # noqa: F401  # adds the models to timm's registry
+from tests.tiny.timm_models import default_cfgs
 
 SHAPE = {
     "hidden_size": 32,
@@ -63,18 +63,7 @@ TRANSFORMERS_KINDS = (
     "siglip2_dual",
     "aimv2_dual",
 )
-TIMM_VITS = (
-    "tiny_siglip",
-    "tiny_siglip_gap",
-    "tiny_siglip_tanh",
-    "tiny_clip",
-    "tiny_clip_quickgelu",
-    "tiny_dinov2",
-    "tiny_dinov2_reg",
-    "tiny_vit",
-    "tiny_deit3_reg",
-    "tiny_dinov3",
-)
+TIMM_VITS = tuple(default_cfgs)
 TIMM_CNN = "test_convnext"
 
 _NAFLEX = {key: value for key, value in SHAPE.items() if key != "image_size"} | {"num_patches": 16}

@@ -1,9 +1,7 @@
 """Optimizers by name: fused equals plain, a resumed run goes on to the same bits with the kernel it began with."""
 
 import copy
-import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,15 +12,12 @@ from taid_vlm.models.student import Student
 from taid_vlm.recipe import Recipe
 from taid_vlm.training.optimizer import OPTIMIZERS, make_optimizer
 from tests.tiny.recipes import tiny_recipe
+from tests.training.option_cases import changed, through_a_file
 
 
 @pytest.fixture
 def recipe(language_model: Path, easy_vqa: Path) -> Recipe:
     return tiny_recipe(language_model, easy_vqa)
-
-
-def changed(recipe: Recipe, **training: Any) -> Recipe:
-    return Recipe.model_validate({**recipe.model_dump(), "training": {**recipe.training.model_dump(), **training}})
 
 
 def walk(student: Student, optimizer: torch.optim.Optimizer, first: int, last: int) -> list[torch.Tensor]:
@@ -34,14 +29,6 @@ def walk(student: Student, optimizer: torch.optim.Optimizer, first: int, last: i
             parameter.grad = torch.randn(parameter.shape, generator=generator)
         optimizer.step()
     return [p.detach().clone() for p in learning]
-
-
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    loaded: dict[str, Any] = torch.load(buffer, weights_only=True)
-    return loaded
 
 
 def test_every_name_of_the_schema_is_there(recipe: Recipe) -> None:

@@ -1,6 +1,5 @@
 """Loss scaling, the average of the weights and their place around a step: recomputed, skipped where they must be, resumed to the bit."""
 
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from taid_vlm.training.optimizer import make_optimizer
 from taid_vlm.training.options import Options
 from taid_vlm.training.precision import autocast
 from tests.tiny.recipes import tiny_recipe
+from tests.training.option_cases import changed, through_a_file
 
 CPU = torch.device("cpu")
 
@@ -29,18 +29,6 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def recipe(language_model: Path, easy_vqa: Path) -> Recipe:
     return tiny_recipe(language_model, easy_vqa)
-
-
-def changed(recipe: Recipe, **training: Any) -> Recipe:
-    return Recipe.model_validate({**recipe.model_dump(), "training": {**recipe.training.model_dump(), **training}})
-
-
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    loaded: dict[str, Any] = torch.load(buffer, weights_only=True)
-    return loaded
 
 
 class Run:

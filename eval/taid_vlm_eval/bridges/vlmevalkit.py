@@ -19,7 +19,8 @@ from taid_vlm_eval.answers import Answer, read_answers
 from taid_vlm_eval.data import Item, data_folder, fingerprint, load_items
 from taid_vlm_eval.data.rows import csv_rows
 from taid_vlm_eval.protocols import DEFAULT, PROTOCOLS, load_protocol, with_data
-from taid_vlm_eval.task import Data, TaskFile, load_task
+from taid_vlm_eval.task import Data, TaskFile
+from taid_vlm_eval.task_files import load_task
 
 FAILED = "Failed to obtain answer"  # what VLMEvalKit looks for
 PICTURES = ("image", "image_path")

@@ -37,4 +37,5 @@ def bleu_of_sums(sums_RK: Floats, longest: int = LENGTHS) -> Floats:
     precision = np.prod((matches + 1e-15) / (totals + 1e-9), axis=1) ** (1 / longest)
     share = (sums_RK[:, 2 * LENGTHS] + 1e-15) / (sums_RK[:, 2 * LENGTHS + 1] + 1e-9)
     # An empty answer: exp of minus very much is 0.
-    return precision * np.exp(np.minimum(0.0, 1 - 1 / share))
+    bleu_R: Floats = precision * np.exp(np.minimum(0.0, 1 - 1 / share))
+    return bleu_R

@@ -77,7 +77,8 @@ def continuation(scored: Sequence[Scored], seed: int) -> Estimate:
 
 
 def _perplexity(sums_RK: Floats) -> Floats:
-    return np.exp(np.minimum(ratio(sums_RK[:, 2], sums_RK[:, 3]), _LARGEST_EXPONENT))
+    perplexity_R: Floats = np.exp(np.minimum(ratio(sums_RK[:, 2], sums_RK[:, 3]), _LARGEST_EXPONENT))
+    return perplexity_R
 
 
 def _bounded(one: Estimate) -> Estimate:

@@ -31,7 +31,8 @@ class Figure:
 
 def ratio(above: Floats, below: Floats, empty: float = float("nan")) -> Floats:
     """``above / below`` of arrays of one shape, ``empty`` where ``below`` is 0."""
-    return np.divide(above, below, out=np.full(np.shape(below), empty), where=below != 0)
+    ratios: Floats = np.divide(above, below, out=np.full(np.shape(below), empty), where=below != 0)
+    return ratios
 
 
 def mean_of_ratios(sums_RK: Floats, totals: Sequence[int], counts: Sequence[int]) -> Floats:

@@ -46,4 +46,5 @@ def hallusion_bench(scored: Sequence[Scored], seed: int) -> Estimate:
 
 
 def _mean_of_three(sums_RK: Floats) -> Floats:
-    return np.mean([ratio(sums_RK[:, place], sums_RK[:, place + 1]) for place in (0, 2, 4)], axis=0)
+    mean_R: Floats = np.mean([ratio(sums_RK[:, place], sums_RK[:, place + 1]) for place in (0, 2, 4)], axis=0)
+    return mean_R

@@ -100,7 +100,7 @@ def sums_of(columns: Iterable[Floats], numbers_N: Integers) -> ClusterSums:
     for column_N in columns:
         if len(column_N) != len(numbers_N):
             raise ValueError(f"need as many clusters as items, got {len(numbers_N)} and {len(column_N)}")
-        sums_C = np.bincount(numbers_N, weights=column_N, minlength=clusters)
+        sums_C: Floats = np.bincount(numbers_N, weights=column_N, minlength=clusters).astype(np.float64, copy=False)
         places = np.flatnonzero(sums_C).astype(np.int32)
         kept.append((slice(None), sums_C) if len(places) > clusters // 2 else (places, sums_C[places]))
     return ClusterSums(clusters, kept)

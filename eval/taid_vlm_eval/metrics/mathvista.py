@@ -89,14 +89,14 @@ def _free_form(answer: str, answer_type: str) -> str | None:
         if stated is None:
             continue
         if answer_type == "list":
-            lists = _LIST.findall(stated)
+            lists: list[str] = _LIST.findall(stated)
             if lists:
                 return lists[-1]
         elif answer_type in ("integer", "float"):
             whole = written_number(unwrap(stated))
             if whole is not None:
                 return unwrap(stated)
-            numbers = _NUMBER.findall(stated)
+            numbers: list[str] = _NUMBER.findall(stated)
             if numbers:
                 return numbers[-1]
         else:

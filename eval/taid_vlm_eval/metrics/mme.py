@@ -22,7 +22,8 @@ def _points_of(tasks: Sequence[int]) -> Callable[[Floats], Floats]:
     def points(sums_RK: Floats) -> Floats:
         accuracy_R = mean_of_ratios(sums_RK, [4 * task for task in tasks], [4 * task + 1 for task in tasks])
         plus_R = mean_of_ratios(sums_RK, [4 * task + 2 for task in tasks], [4 * task + 3 for task in tasks])
-        return 100 * len(tasks) * (accuracy_R + plus_R)
+        points_R: Floats = 100 * len(tasks) * (accuracy_R + plus_R)
+        return points_R
 
     return points
 

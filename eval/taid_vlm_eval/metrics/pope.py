@@ -78,7 +78,8 @@ def pope(scored: Sequence[Scored], seed: int) -> Estimate:
     offsets = [5 * number for number in range(1, 1 + len(names))] or [0]
 
     def mean_f1(sums_RK: Floats) -> Floats:
-        return np.mean([_f1(sums_RK[:, offset:]) for offset in offsets], axis=0)
+        mean_R: Floats = np.mean([_f1(sums_RK[:, offset:]) for offset in offsets], axis=0)
+        return mean_R
 
     figures["mean_f1"] = Figure(mean_f1, (_COUNT,))
     clusters = clusters_of(scored)

@@ -36,7 +36,8 @@ class Sorted(Sequence[str | None]):
 
     def mask(self, name: str) -> Floats:
         """1.0 for the items of a category, else 0.0, [N]."""
-        return (self._codes_N == self.names.index(name)).astype(np.float64)
+        mask_N: Floats = (self._codes_N == self.names.index(name)).astype(np.float64)
+        return mask_N
 
     def __len__(self) -> int:
         return len(self._codes_N)

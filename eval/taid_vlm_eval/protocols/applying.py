@@ -6,8 +6,9 @@ from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm_eval.protocols.families import require_family
 from taid_vlm_eval.protocols.loading import DEFAULT, load_protocol, merged
 from taid_vlm_eval.protocols.schema import Protocol, ProtocolTask
+from taid_vlm_eval.strict_yaml import build
 from taid_vlm_eval.style import Style, require_style
-from taid_vlm_eval.task import Data, Prompt, Task, TaskFile, build
+from taid_vlm_eval.task import Data, Prompt, Task, TaskFile
 
 
 def require_task(task: Task, protocol: Protocol) -> ProtocolTask:

@@ -10,7 +10,7 @@ from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm_eval.models.protocol import Model
 from taid_vlm_eval.protocols.loading import DEFAULT, load_protocol
 from taid_vlm_eval.protocols.schema import Family, Protocol
-from taid_vlm_eval.task import read_yaml
+from taid_vlm_eval.strict_yaml import read_yaml
 
 
 @cache

@@ -7,8 +7,8 @@ from typing import Any
 
 from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm_eval.protocols.schema import KINDS, Family, FamilyTask, Protocol, ProtocolTask
+from taid_vlm_eval.strict_yaml import build, read_yaml
 from taid_vlm_eval.style import Wording
-from taid_vlm_eval.task import build, read_yaml
 
 DEFAULT = "default"
 PROTOCOLS = (DEFAULT, "openvlm-2025-01", "openvlm-current")

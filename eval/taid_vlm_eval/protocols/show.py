@@ -11,7 +11,8 @@ from taid_vlm_eval.protocols.families import require_family
 from taid_vlm_eval.protocols.loading import load_protocol
 from taid_vlm_eval.style import Style
 from taid_vlm_eval.suites import suite_tasks
-from taid_vlm_eval.task import Task, load_task
+from taid_vlm_eval.task import Task
+from taid_vlm_eval.task_files import load_task
 
 _OPTIONS = {"options": {"A": "a cat", "B": "a dog"}}
 _CHINESE = {"options": {"A": "猫", "B": "狗"}}

@@ -50,7 +50,8 @@ def _torch_file(path: Path) -> dict[str, Tensor]:
     except UnpicklingError as error:
         raise UserError(f"cannot load {path} as weights of the vision encoder: {NOT_PLAIN}") from error
     except (RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}; is it a whole file of weights?") from error
+        why = (str(error).splitlines() or ["it is empty"])[0]
+        raise UserError(f"cannot read {path}: {why}; is it a whole file of weights?") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"cannot read {path}: expected parameters by their names")
     return found

@@ -9,6 +9,7 @@ from accelerate.utils import InitProcessGroupKwargs, set_seed
 from pydantic import ValidationError
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.progress import waiting
 from taid_vlm.recipe import Recipe
 from taid_vlm.training.cache.measure import CHOICES, Loss, measured, table
 from taid_vlm.training.cache.store import TeacherCache
@@ -84,4 +85,6 @@ def _measure(recipe: Recipe, accelerator: Accelerator, precision: str, say: Call
     assert setup.teacher is not None
     assert setup.vocabulary is not None
     loss = Loss(setup.student, setup.processor, setup.store, setup.spec, setup.vocabulary)
-    say(table(measured(CHOICES, loss, setup.teacher, setup.train, setup.teacher_store, precision)))
+    with waiting("measuring"):
+        rows = measured(CHOICES, loss, setup.teacher, setup.train, setup.teacher_store, precision)
+    say(table(rows))
