@@ -1,8 +1,8 @@
 """Draw ``docs/pictures/report.png``, the upper part of a report as Chromium shows it, of two short runs.
 
-    taid-vlm train quickstart/taid training.steps=100 training.warmup_steps=5 evaluation.limit=40 --output runs/taid-100
-    taid-vlm train quickstart/kl training.steps=100 training.warmup_steps=5 evaluation.limit=40 --output runs/kl-100
-    python tools/draw_report.py runs/taid-100 runs/kl-100
+taid-vlm train quickstart/taid training.steps=100 training.warmup_steps=5 evaluation.limit=40 --output runs/taid-100
+taid-vlm train quickstart/kl training.steps=100 training.warmup_steps=5 evaluation.limit=40 --output runs/kl-100
+python tools/draw_report.py runs/taid-100 runs/kl-100
 """
 
 import shutil

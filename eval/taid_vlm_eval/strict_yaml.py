@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.yaml_size import check_size
 
 
 def read_yaml(path: Path) -> Any:
@@ -17,7 +18,10 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), path)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            check_size(node, str(path))
+        _refuse_repeated_keys(node, path)
         return yaml.safe_load(text)
     # ValueError: not UTF-8, or a date that is none ("2024-13-45").
     except (yaml.YAMLError, ValueError) as error:

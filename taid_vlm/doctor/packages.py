@@ -59,11 +59,6 @@ class Extra:
         """Whether all of it is here."""
         return all(package.fits for package in self.packages)
 
-    @property
-    def install(self) -> str:
-        """The command that brings it."""
-        return f"pip install '{NAME}[{self.name}]'"
-
 
 def needed() -> tuple[Package, ...]:
     """What taid-vlm cannot be without."""

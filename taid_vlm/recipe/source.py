@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.yaml_size import check_size
 
 Keys = tuple[str, ...]
 # Keys whose value may be a folder or file; written with a leading ./ or ../ it is relative to the recipe.
@@ -45,6 +46,7 @@ def read_source(path: Path, below: tuple[Path, ...] = ()) -> Source:
         raise UserError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(node, yaml.MappingNode):
         raise UserError(f"{path.name} holds no keys; a recipe is a mapping such as student: ..., data: ...")
+    check_size(node, path.name)
     source = Source({})
     content = _plain(node, (), path, source.places)
     base = content.pop("base", None)

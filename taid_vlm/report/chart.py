@@ -170,7 +170,7 @@ def _axes(across: Scale, up: Scale) -> str:
         y = f"{up.place(tick):.1f}"
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{LEFT - 5}" y="{y}" dy="0.35em" text-anchor="end">{_mark(tick)}</text>')
-    for tick in across.ticks():
+    for tick in across.ticks(7):
         said = _mark(tick)
         x = min(across.place(tick), WIDTH - DIGIT * len(said) / 2)
         parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{said}</text>')

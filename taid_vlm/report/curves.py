@@ -33,7 +33,15 @@ def charts(runs: Sequence[Run]) -> dict[str, list[Chart]]:
             _figure(
                 runs, "tokens_per_second", "Throughput", "tokens per second, of all processes", noisy=True, rows=_timing
             ),
-            _figure(runs, "memory_bytes", "Most memory so far", "GiB of the first process", rows=_timing, scale=2**-30),
+            _figure(
+                runs,
+                "memory_bytes",
+                "Most memory so far",
+                "GiB of the first process",
+                "It begins anew where a run was interrupted and went on.",
+                rows=_timing,
+                scale=2**-30,
+            ),
         ],
     }
     return {section: [_from_the_start(chart) for chart in some] for section, some in found.items()}
@@ -140,7 +148,7 @@ def exponential(run: Run) -> list[float]:
 def _rates(runs: Sequence[Run]) -> Chart:
     """One line for parts with one and the same rate, and for runs with one and the same line."""
     shared: dict[tuple[str, tuple[tuple[int, float], ...]], list[tuple[int, str]]] = {}
-    styles = {}
+    styles: dict[str, str] = {}
     for number, run in enumerate(runs):
         keys = [key for key in (run.steps[0] if run.steps else {}) if key.startswith("lr_")]
         groups: dict[tuple[tuple[int, float], ...], list[str]] = {}

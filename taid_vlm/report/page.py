@@ -120,8 +120,9 @@ def _split(run: Run) -> Split:
 
 
 def _examples(runs: Sequence[Run]) -> list[Example]:
-    """Items that runs share are shown once, with the answers of all."""
+    """Items that runs share are shown once, with the answers of all; equal answers are one."""
     found: dict[tuple[str, str], Example] = {}
+    said_by: dict[tuple[str, str], dict[tuple[str, str, float | None], list[str]]] = {}
     left = BYTES
     for run in runs:
         for item in run.examples.get("items", []):
@@ -133,8 +134,11 @@ def _examples(runs: Sequence[Run]) -> list[Example]:
                 found[key] = Example(key[0], str(item.get("question", "")), truths, pictures, why, [])
             for who, said in item.get("answers", {}).items():
                 text = f"(no answer: {said['error']})" if said.get("error") else str(said.get("text", ""))
-                name = WHO.get(who, who) if len(runs) == 1 else f"{run.name}: {WHO.get(who, who)}"
-                found[key].answers.append((name, text, said.get("score")))
+                said_by.setdefault(key, {}).setdefault((who, text, said.get("score")), []).append(run.name)
+    for key, answers in said_by.items():
+        for (who, text, score), names in sorted(answers.items(), key=lambda one: [*WHO, one[0][0]].index(one[0][0])):
+            name = WHO.get(who, who) if len(runs) == 1 else f"{', '.join(names)}: {WHO.get(who, who)}"
+            found[key].answers.append((name, text, score))
     return list(found.values())
 
 

@@ -57,12 +57,12 @@ def stop(folder: Path, number: int, place: str, arguments: list[str], pieces: in
         assert line, process.communicate()[1]
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     return Stopped(process.returncode, errors, [int(child) for child in children])
 
 
 def assert_gone(processes: list[int]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while any(Path(f"/proc/{number}").exists() for number in processes):
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -79,6 +79,7 @@ class PlainCache:
 STEPS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 12), st.booleans()), max_size=60)
 
 
+@settings(deadline=None)
 @given(STEPS, st.integers(0, 80))
 def test_the_same_pictures_are_found_and_forgotten_as_with_sums_taken_anew(
     steps: list[tuple[int, int, bool]], limit: int

@@ -57,10 +57,8 @@ def test_the_card_tells_how_to_open_it_what_it_is_made_of_and_how_it_scores(expo
 @pytest.mark.parametrize("inside", ["", "language_model"])
 def test_what_the_card_says_to_type_answers(
     inside: str,
-    root: Path,
     exported: Path,
     llava: LoadedStudent,
-    fresh: FreshProcess,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

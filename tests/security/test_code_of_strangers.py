@@ -61,6 +61,7 @@ def recipe_of(folder: Path, coded: Path, **language_model: Any) -> str:
     return str(folder / "r.yaml")
 
 
+@pytest.mark.slow
 def test_a_recipe_runs_code_only_where_it_says_so(
     tmp_path: Path, coded: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +109,7 @@ def test_an_evaluation_runs_code_only_when_asked(
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_who_opens_a_saved_student_decides_and_not_who_saved_it(
     tmp_path: Path, coded: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

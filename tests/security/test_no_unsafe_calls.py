@@ -100,7 +100,7 @@ def _of_call(call: ast.Call, called: str, name: str) -> Iterator[str]:
 
 def _imported(tree: ast.AST) -> dict[str, str]:
     """What the names of a module stand for."""
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {one.asname: one.name for one in node.names if one.asname}

@@ -173,6 +173,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory, language_model: Path, easy_v
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_a_checkpoint_that_a_run_goes_on_from(
     tmp_path: Path, begun: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], place: str

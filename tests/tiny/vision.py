@@ -5,7 +5,7 @@ What a spec needs of each:
 - transformers: ``{"library": "transformers", "name": str(save_tiny_transformers(folder, kind)), "image_size": 32}``, kinds in
   ``TRANSFORMERS_KINDS``: grid 4 x 4, 32 dimensions, 2 blocks.
 - timm: ``{"library": "timm", "name": name, "weights": "random", "image_size": 32}``, names in ``TIMM_VITS`` (grid 4 x 4, 32
-  dimensions, 2 blocks); and timm's own test models, such as ``TIMM_CNN`` (stride 32: size 64 gives a grid of 2 x 2).
+  dimensions, 2 blocks); and timm's own test models, such as ``test_convnext`` (stride 32: size 64 gives a grid of 2 x 2).
 - open_clip: ``{"library": "open_clip", "name": add_tiny_open_clip(folder), "weights": "random", "image_size": 32}``, also with
   ``kind`` ``quickgelu``, ``timm``, ``resnet`` or ``coca``.
 """
@@ -64,7 +64,6 @@ TRANSFORMERS_KINDS = (
     "aimv2_dual",
 )
 TIMM_VITS = tuple(default_cfgs)
-TIMM_CNN = "test_convnext"
 
 _NAFLEX = {key: value for key, value in SHAPE.items() if key != "image_size"} | {"num_patches": 16}
 

@@ -1,5 +1,6 @@
 """Trackers: what real libraries wrote is what the run logged, once; and what each library is told, with a stand-in for it."""
 
+import errno
 import json
 import sys
 import time
@@ -17,8 +18,9 @@ from taid_vlm.common.stopping import RESUMABLE, StoppedError
 from taid_vlm.recipe import Recipe
 from taid_vlm.training import train
 from taid_vlm.training.log import RunLog
-from taid_vlm.training.trackers import KNOWN_AS
+from taid_vlm.training.trackers import KNOWN_AS, tell
 from tests.tiny.recipes import tiny_recipe
+from tests.training.test_two_processes import launch
 from tests.training.tracker_readers import READERS, Written
 
 LATER = {"evaluation_seconds", "seconds", "data_seconds", "tokens_per_second", "memory_bytes"}  # differ from run to run
@@ -295,3 +297,33 @@ def test_a_tracker_that_is_not_installed_is_told_with_what_installs_it(
         train(recipe_of(language_model, easy_vqa, name), tmp_path / "run")
     assert str(told.value) == f"tracker {name!r} is not installed: pip install {extra}, or choose another"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_no_mistake_of_a_tracker() -> None:
+    def full(values: Any, step: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    accelerator: Any = SimpleNamespace(trackers=[SimpleNamespace(name="tensorboard", log=full)])
+    with pytest.raises(OSError, match="No space left"):
+        tell(accelerator, {"loss": 1.0}, 1, pytest.fail)
+    assert len(accelerator.trackers) == 1
+
+
+def test_what_a_tracker_says_is_told_without_its_password() -> None:
+    def fail(values: Any, step: int) -> None:
+        raise ConnectionError("cannot reach https://me:hunter2@tracking.example")
+
+    said: list[str] = []
+    accelerator: Any = SimpleNamespace(trackers=[SimpleNamespace(name="mlflow", log=fail)])
+    tell(accelerator, {"loss": 1.0}, 7, said.append)
+    assert accelerator.trackers == []
+    assert "left out from step 7 on: ConnectionError" in said[0]
+    assert "hunter2" not in said[0]
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_tells(tmp_path: Path, language_model: Path, easy_vqa: Path) -> None:
+    launch(recipe_of(language_model, easy_vqa, "tensorboard", steps=2), tmp_path, "two")
+    assert len(list((tmp_path / "two" / "tensorboard" / "taid-vlm").glob("events*"))) == 1
+    written = READERS["tensorboard"](tmp_path / "two")
+    assert [step for step, _ in written.figures["loss"]] == [1, 2]

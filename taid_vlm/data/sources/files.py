@@ -47,7 +47,7 @@ def json_rows(source: DataSource, layout: Layout) -> Iterator[Row]:
 def text_rows(source: DataSource, layout: Layout) -> Iterator[Row]:
     """A text file, or each ``.txt`` of a folder and its folders: a document under the text column."""
     path = local_path(source)
-    for file in [path] if path.is_file() else sorted(path.rglob("*.txt")):
+    for file in [path] if path.is_file() else sorted(one for one in path.rglob("*.txt") if one.is_file()):
         text = file.read_bytes().decode("utf-8-sig", errors="surrogateescape")
         yield Row(str(file), {layout.columns["text"]: text}, file.parent)
 
