@@ -98,7 +98,7 @@ def _data_origin(source: DataSource) -> Origin:
 
 def _made_from(recipe: Recipe) -> str:
     trained = recipe.student.train
-    how = {"projector": trained.projector.mode}
+    how: dict[str, str] = {"projector": trained.projector.mode}
     for part, spec in (("language model", trained.language_model), ("vision encoder", trained.vision_encoder)):
         how[part] = f"lora of rank {spec.lora.rank}" if spec.mode == "lora" else spec.mode
     rows = [

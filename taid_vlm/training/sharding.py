@@ -24,8 +24,8 @@ def shard(module: nn.Module, device: str, world: int, precision: str) -> nn.Modu
     for unit in repeated_layers(module):
         halved = precision == "bf16" and not (device == "cpu" and _has_layer_norm(unit))
         fully_shard(unit, **options, mp_policy=half if halved else MixedPrecisionPolicy())
-    sharded: nn.Module = fully_shard(module, **options)
-    return sharded
+    fully_shard(module, **options)
+    return module
 
 
 def scalars(module: nn.Module) -> list[nn.Parameter]:

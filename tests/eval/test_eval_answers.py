@@ -64,8 +64,7 @@ def test_cut_at_any_byte_it_goes_on_to_the_same_file(tmp_path: Path) -> None:
         assert path.read_bytes() == raw, length
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=30), st.sampled_from([b"", b"\n"]))
 def test_damage_ends_what_counts_and_never_crashes(tmp_path: Path, junk: bytes, end: bytes) -> None:
     raw = write(tmp_path / "good.jsonl", ANSWERS[:1])

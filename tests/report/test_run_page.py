@@ -63,11 +63,9 @@ def test_one_run_has_every_chart_and_its_figures(tmp_path: Path) -> None:
     assert [line.name for line in kl.lines] == ["taid", "held out"]
     vqa = found["vqa"].lines[0]
     # On the way after 20, 40 and 60 steps; where both are of the last step, the saved student's holds, as in the summary.
-    assert (list(vqa.x), vqa.y[-1], vqa.intervals[0]) == (
-        [20, 40, 60],
-        summary(run).figure,
-        pytest.approx((0.35, 0.45)),
-    )
+    assert list(vqa.x) == [20, 40, 60]
+    assert vqa.intervals[0] == pytest.approx((0.35, 0.45))
+    assert vqa.y[-1] == summary(run).figure
     assert vqa.y[-1] == 0.61
     assert [line.name for line in found["t of the target"].lines] == ["taid", "linear", "exponential"]
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def test_who_opens_a_saved_student_decides_and_not_who_saved_it(
     remote_code._tell.cache_clear()
     capfd.readouterr()
     for folder in (tmp_path / "full", tmp_path / "trained"):
-        opened = [
+        opened: list[Callable[[], Any]] = [
             lambda: load_student(folder),  # noqa: B023
             lambda: teacher_from_checkpoint(str(folder)),  # noqa: B023
             lambda: teacher_without_weights(str(folder), None, None),  # noqa: B023

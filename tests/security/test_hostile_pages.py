@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from taid_vlm.report.run_files import read_run
 from taid_vlm.training.card import model_card
 from taid_vlm_eval.compare import compare
 from taid_vlm_eval.compare_page import page as compare_page
+from taid_vlm_eval.models.protocol import Request
 from taid_vlm_eval.runner import evaluate
 from tests.browser import dump, needs_browser
 from tests.eval.fakes import FakeModel, task_content, write_task
@@ -68,8 +70,9 @@ def of_a_comparison(folder: Path) -> str:
     rows = [{"id": f"{n} {EVIL}", "question": f"{n} {EVIL}", "answer": EVIL} for n in range(3)]
     (folder / "small.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = write_task(folder, **task_content(description=EVIL))
-    for name, said in (("a", EVIL), ("b", f"{EVIL} wrong")):
-        evaluate(FakeModel(lambda request, said=said: said, name=f"{name} {EVIL}"), [task], output_dir=folder / name)
+    rules: dict[str, Callable[[Request], str]] = {"a": lambda _: EVIL, "b": lambda _: f"{EVIL} wrong"}
+    for name, rule in rules.items():
+        evaluate(FakeModel(rule, name=f"{name} {EVIL}"), [task], output_dir=folder / name)
     return compare_page(compare([folder / "a", folder / "b"], tasks_folders=[folder]), most=10)
 
 
@@ -78,7 +81,7 @@ def found() -> Found:
     return Found(EVIL, [Table(EVIL, [EVIL, EVIL], [[EVIL, EVIL]])], [EVIL], [chart], {})
 
 
-PAGES = {
+PAGES: dict[str, Callable[[Path], str]] = {
     "run": of_runs,
     "preview": of_a_preview,
     "comparison": of_a_comparison,

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from taid_vlm.common.secrets import hidden_in, secret_in, without_secrets
 from taid_vlm.recipe.origin import origin_of
 from taid_vlm_eval.task_files import load_task
 from tests.eval.fakes import task_content
-from tests.eval.servers import error, serving
+from tests.eval.servers import Reply, error, serving
 from tests.security.commands import run
 from tests.tiny.recipes import tiny_recipe
 
@@ -155,7 +156,7 @@ def test_an_evaluation_against_a_server_holds_and_prints_none(
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(task_content()))
     key = ENVIRONMENT["OPENAI_API_KEY"]
 
-    def rule(body: object) -> object:
+    def rule(body: dict[str, Any]) -> str | Reply:
         return error(400, f"bad key {key}") if "question 3" in json.dumps(body) else f"your key is {key}"
 
     with serving(rule) as server:

@@ -34,7 +34,7 @@ class Payload:
         return os.mkdir, (str(self.target),)
 
 
-WAYS: dict[str, Callable[[Any, Path], None]] = {
+WAYS: dict[str, Callable[[Any, Path], object]] = {
     "pickle": lambda content, file: file.write_bytes(pickle.dumps(content)),
     "torch": lambda content, file: torch.save(content, file),
     "legacy": lambda content, file: torch.save(content, file, _use_new_zipfile_serialization=False),
