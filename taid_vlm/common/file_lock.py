@@ -1,13 +1,17 @@
 """A lock on a file, for the processes of one machine. That of a dead process is free."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 try:
     import fcntl
 except ImportError:  # Windows: nobody waits, and whoever writes last stays
     fcntl = None  # type: ignore[assignment]
+
+BETWEEN = 0.2  # seconds between two tries
 
 
 @contextmanager
@@ -21,14 +25,21 @@ def alone(lock: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone_or_not(lock: Path) -> Iterator[bool]:
-    """As :func:`alone`, without waiting: gives whether no other process is inside."""
+def alone_or_not(lock: Path, patience: float = 0.0) -> Iterator[bool]:
+    """As :func:`alone`, but waiting at most ``patience`` seconds: gives whether no other process is inside."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "ab") as held:
+        until = time.monotonic() + patience
+        while not (mine := _locked(held)) and time.monotonic() < until:
+            time.sleep(BETWEEN)
+        yield mine
+
+
+def _locked(held: IO[bytes]) -> bool:
+    with suppress(OSError):  # a file system without locks: as without fcntl
         try:
             if fcntl is not None:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
+        except BlockingIOError:
+            return False
+    return True

@@ -36,7 +36,9 @@ def show(preview: Preview, console: Console | None = None) -> None:
 
 def _say(out: Console, text: str, style: str = "", end: str = "\n") -> None:
     # The signs of line breaks are for data; the text of this file breaks its own lines.
-    out.print(Text("\n".join(visible(without_secrets(line)) for line in text.split("\n")), style), soft_wrap=True, end=end)
+    out.print(
+        Text("\n".join(visible(without_secrets(line)) for line in text.split("\n")), style), soft_wrap=True, end=end
+    )
 
 
 def _legend() -> Text:

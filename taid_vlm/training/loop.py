@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ from taid_vlm.training.on_policy import OnPolicy
 from taid_vlm.training.optimizer import make_optimizer, make_schedule
 from taid_vlm.training.options import Options
 from taid_vlm.training.peak_memory import peak_memory
-from taid_vlm.training.run_folder import claim
+from taid_vlm.training.run_folder import held
 from taid_vlm.training.setup import Setup, prepare
 from taid_vlm.training.signals import StopRequest
 from taid_vlm.training.step import DistillationStep, figures_of, loss_of, reversal_of
@@ -96,20 +97,21 @@ def train(
             kwargs_handlers=[patience, order],
         )
     distribution = Distribution(accelerator)
-    # One process after the other: the first writes what the others compare with.
-    with lost_processes(distribution), accelerator.main_process_first():
-        precision = claim(run_dir, recipe, accelerator, origin)
-    if (run_dir / "student" / "student.json").is_file():
-        accelerator.print(f"{run_dir} is finished: its student is in {run_dir / 'student'}")
-        return run_dir / "student"
-    set_seed(recipe.seed)
-    with tracked(accelerator, recipe, run_dir), lost_processes(distribution):
-        setup = prepare(recipe, accelerator, store, precision, lambda text: accelerator.print(for_terminal(text)))
-        run = _Run(recipe, run_dir, distribution, setup, evaluate)
-        with run.log, StopRequest() as request:
-            run.go(request)
-        run.finish()
-    accelerator.end_training()
+    with ExitStack() as until_the_end:
+        # One process after the other: the first writes what the others compare with.
+        with lost_processes(distribution), accelerator.main_process_first():
+            precision = until_the_end.enter_context(held(run_dir, recipe, accelerator, origin))
+        if (run_dir / "student" / "student.json").is_file():
+            accelerator.print(f"{run_dir} is finished: its student is in {run_dir / 'student'}")
+            return run_dir / "student"
+        set_seed(recipe.seed)
+        with tracked(accelerator, recipe, run_dir), lost_processes(distribution):
+            setup = prepare(recipe, accelerator, store, precision, lambda text: accelerator.print(for_terminal(text)))
+            run = _Run(recipe, run_dir, distribution, setup, evaluate)
+            with run.log, StopRequest() as request:
+                run.go(request)
+            run.finish()
+        accelerator.end_training()
     return run_dir / "student"
 
 

@@ -1,13 +1,15 @@
 """The folder of a run: what it is a run of, written before anything else and checked by every later start."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.file_lock import alone_or_not
 from taid_vlm.common.files import write_atomic
 from taid_vlm.common.versions import versions
 from taid_vlm.recipe import Recipe, dump_recipe
@@ -15,6 +17,26 @@ from taid_vlm.recipe.plug_ins import plug_in_versions
 from taid_vlm.training.checkpoint import complete_checkpoints
 from taid_vlm.training.precision import choose_precision
 from taid_vlm.training.trackers import KNOWN_AS
+
+LOCK = ".lock"
+PATIENCE = 10.0  # seconds: readers of data outlive a killed run by some, and its lock with them
+
+
+@contextmanager
+def held(run_dir: Path, recipe: Recipe, accelerator: Accelerator, origin: Mapping[str, Any] | None) -> Iterator[str]:
+    """As :func:`claim`; until the end no other run of this machine is let in.
+
+    Raises:
+        UserError: somebody trains in the folder now; or see :func:`check_run_folder`.
+    """
+    with ExitStack() as until_the_end:
+        if accelerator.is_main_process:
+            alone = until_the_end.enter_context(alone_or_not(run_dir / LOCK, PATIENCE))
+            if not alone:
+                raise UserError(
+                    f"another process trains in {run_dir}: wait for its end, stop it, or choose another --output"
+                )
+        yield claim(run_dir, recipe, accelerator, origin)
 
 
 def claim(run_dir: Path, recipe: Recipe, accelerator: Accelerator, origin: Mapping[str, Any] | None = None) -> str:

@@ -1,6 +1,8 @@
 """The folder of a run: killed at any moment while it is taken, the same command takes it; others' files are left alone."""
 
 import json
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,11 @@ import pytest
 from accelerate import Accelerator
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.file_lock import alone_or_not
 from taid_vlm.common.files import write_atomic
 from taid_vlm.recipe import Recipe, dump_recipe
-from taid_vlm.training import run_folder
-from taid_vlm.training.run_folder import check_run_folder, claim
+from taid_vlm.training import run_folder, train
+from taid_vlm.training.run_folder import check_run_folder, claim, held
 from tests.tiny.recipes import tiny_recipe
 
 
@@ -60,6 +63,25 @@ def test_somebody_elses_files_are_refused_and_left(tmp_path: Path, recipe: Recip
         with pytest.raises(UserError, match="is not empty and holds no run; choose another --output"):
             take(folder, recipe)
         assert [path.read_text() for path in folder.iterdir()] == ["mine"]
+
+
+def test_two_runs_are_never_in_one_folder(tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "PATIENCE", 0.0)
+    taken = [tmp_path / "run", recipe, Accelerator(cpu=True), None]
+    with held(*taken) as precision:  # type: ignore[arg-type]
+        assert precision == "fp32"
+        with pytest.raises(UserError, match=r"another process trains in .*run: wait for its end, stop it, or choose"):
+            train(recipe, tmp_path / "run")
+    with held(*taken):  # type: ignore[arg-type]
+        assert complete(tmp_path / "run", recipe)
+
+
+def test_the_lock_of_a_killed_runs_children_is_waited_for(tmp_path: Path, recipe: Recipe) -> None:
+    with ExitStack() as other:
+        assert other.enter_context(alone_or_not(tmp_path / "run" / run_folder.LOCK))
+        threading.Timer(1.0, other.pop_all().close).start()
+        with held(tmp_path / "run", recipe, Accelerator(cpu=True), None):
+            assert complete(tmp_path / "run", recipe)
 
 
 def test_a_check_writes_nothing(tmp_path: Path, recipe: Recipe) -> None:

@@ -154,7 +154,8 @@ class StudentModel:
 
         student = self._student.student
         read = masked(left_padded(ids), self._student.processor.end_of_turn_id)
-        inputs = ModelInputs(**read, rows=torch.zeros(0, dtype=torch.long))  # none is supervised
+        nothing = torch.zeros(0, dtype=torch.long)  # no row is supervised
+        inputs = ModelInputs(read["input_ids"], read["attention_mask"], rows=nothing)
         if pictures and pictures[0].pixels is not None:
             pixels = [one.pixels["pixel_values"] for one in pictures if one.pixels is not None]
             inputs = replace(inputs, pixel_values=torch.cat(pixels), tiles=tuple(map(len, pixels)))
