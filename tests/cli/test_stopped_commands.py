@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from taid_vlm.common.stopping import INTERRUPTED, TERMINATED
+from taid_vlm.common.stopping import TERMINATED
 from taid_vlm.recipe import dump_recipe
 from taid_vlm.training import train
 from tests.tiny.recipes import distil, tiny_recipe
@@ -84,41 +84,19 @@ def recipe(tmp_path: Path, language_model: Path, easy_vqa: Path, student: Path) 
 
 @pytest.mark.slow
 def test_training_that_is_still_loading(tmp_path: Path, recipe: Path) -> None:
-    stopped = stop(tmp_path, signal.SIGTERM, "taid_vlm.training.setup:open_teacher", ["train", "r.yaml"])
-    assert stopped == Stopped(TERMINATED, KEPT.format("train r.yaml"), [])
-
-
-@pytest.mark.slow
-def test_a_cache_keeps_the_samples_that_are_done(tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped = stop(tmp_path, signal.SIGINT, "taid_vlm.training.cache.fill:_check", ["cache", "r.yaml"], pieces=1)
-    assert (stopped.status, stopped.errors) == (INTERRUPTED, KEPT.format("cache r.yaml"))
-    assert not list((tmp_path / "cache").rglob(".writing-*"))
+    stopped = stop(tmp_path, signal.SIGTERM, "taid_vlm.training.setup:build_student", ["train", "r.yaml"])
+    assert stopped.status == TERMINATED
+    assert stopped.errors.endswith(KEPT.format("train r.yaml"))
+    assert "Traceback" not in stopped.errors
 
 
 @pytest.mark.slow
 def test_an_export_leaves_nothing_and_ends_the_process_that_reloads_it(tmp_path: Path, student: Path) -> None:
     place = "taid_vlm.export.gate:FreshProcess.ask"
     stopped = stop(tmp_path, signal.SIGTERM, place, ["export", str(student), "exported", "--to", "custom"])
-    assert (stopped.status, stopped.errors) == (TERMINATED, LOST)
+    assert stopped.status == TERMINATED
+    assert stopped.errors.endswith(LOST)
+    assert "Traceback" not in stopped.errors
     assert len(stopped.children) == 1
     assert_gone(stopped.children)
     assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.slow
-def test_an_evaluation_keeps_its_answers_and_ends_the_processes_beside_it(
-    tmp_path: Path, student: Path, easy_vqa: Path
-) -> None:
-    place = "taid_vlm_eval.models.student:StudentModel.generate"
-    arguments = ["eval", str(student), "--tasks", "chatterbot", "--processes", "2", "--output", "out"]
-    stopped = stop(tmp_path, signal.SIGINT, place, arguments)
-    assert (stopped.status, stopped.errors) == (INTERRUPTED, KEPT.format(" ".join(arguments)))
-    assert len(stopped.children) == 1
-    assert_gone(stopped.children)
-
-
-@pytest.mark.slow
-def test_a_quickstart_says_the_command_that_goes_on(tmp_path: Path) -> None:
-    arguments = ["quickstart", "training.steps=3", "--output", "a folder"]
-    stopped = stop(tmp_path, signal.SIGTERM, "taid_vlm.quickstart:asset_path", arguments)
-    assert stopped == Stopped(TERMINATED, KEPT.format("quickstart training.steps=3 --output 'a folder'"), [])
