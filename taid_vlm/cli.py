@@ -63,8 +63,10 @@ teach(app)  # the last line: it knows only what is there
 def main() -> None:
     """Entry point: a user's mistake is one message and status 1, never a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries draw bars into log files, too
+    # The libraries draw bars into log files, too, and above one of ours a line for each tenth of a second. Below a harness
+    # of others there are none of ours.
+    if not sys.stderr.isatty() or sys.argv[1:2] != ["bridge"]:
+        os.environ.setdefault("TQDM_DISABLE", "1")
     with stopping_once():
         _run()
 

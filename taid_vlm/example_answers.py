@@ -6,11 +6,12 @@
 import gc
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.common.files import write_atomic
+from taid_vlm.common.files import write_atomic, write_drawn
 from taid_vlm.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -97,11 +98,10 @@ def _pictures(item: "Item", folder: Path, number: int) -> list[str]:
         images = open_images(item)[:4]
     except BrokenImageError:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
     names = [f"{number}-{place}.png" for place in range(len(images))]
     for name, image in zip(names, images, strict=True):
         image.thumbnail((SIDE, SIDE))
-        image.save(folder / name)
+        write_drawn(folder / name, partial(image.save, format="PNG"))
     return names
 
 

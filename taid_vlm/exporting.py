@@ -156,9 +156,8 @@ def about_run(student: Path) -> "About":
     card = student / "README.md"
     fields, body = read_card(card.read_text(encoding="utf-8")) if card.is_file() else ({}, "")
     sections = body[body.find("\n## ") + 1 :] if "\n## " in body else ""
-    known = (
-        fields if isinstance(fields.get("tags"), list) else {}
-    )  # cards of earlier versions have none that a hub reads
+    # Cards of earlier versions have no fields that a hub reads.
+    known = fields if isinstance(fields.get("tags"), list) else {}
     return About(known, f"## Scores\n\n{_scores(student.parent / 'evaluation')}\n\n{sections}")
 
 

@@ -12,6 +12,7 @@ from taid_vlm_eval.answers import Answer, append_lines, as_answer, line_of, pars
 from taid_vlm_eval.answers_index import AnswersIndex
 from taid_vlm_eval.answers_opening import difference, header_of, make_folder, new_name, open_locks, start_anew
 from taid_vlm_eval.arrays import Flags
+from taid_vlm_eval.locks import is_in_place
 from taid_vlm_eval.marks import Places
 
 _WRITING, _PRESENT, _CLAIMS = 0, 1, 2  # the locks: one writes at a time, all who are here, and one for each claim
@@ -117,7 +118,7 @@ class AnswersFile(Mapping[str, Answer]):
         with disk_errors("answers", self.path.parent):
             self._locks.wait(_WRITING)
             try:
-                if not self._is_in_place():
+                if not is_in_place(self.path, self._handle):
                     raise UserError(f"{self.path} was removed while answers came; start the same command again")
                 self.refresh()
                 # What is left behind the last whole line is of a process that died while it wrote.
@@ -127,12 +128,6 @@ class AnswersFile(Mapping[str, Answer]):
                 self.refresh()
             finally:
                 self._locks.release(_WRITING)
-
-    def _is_in_place(self) -> bool:
-        try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self._handle))
-        except FileNotFoundError:
-            return False
 
     def claim(self, work: range) -> bool:
         """Take a stretch of the work, numbers from 0; False when another process has any of it."""
@@ -175,7 +170,7 @@ class AnswersFile(Mapping[str, Answer]):
             self._locks.wait(_WRITING)
             # A lock that is shared becomes exclusive where nobody else has it.
             if self._locks.take(_PRESENT):
-                if self._is_in_place():
+                if is_in_place(self.path, self._handle):
                     self._finish()
                 self._locks.remove()
         finally:

@@ -15,7 +15,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm.common.progress import waiting
 from taid_vlm.common.telling import for_terminal
-from taid_vlm.common.visible import ON_ONE_LINE, visible
+from taid_vlm.common.visible import on_one_line
 from taid_vlm_eval.compare import Difference, Pair, compare
 from taid_vlm_eval.compare_page import page
 from taid_vlm_eval.table import figure, print_whole
@@ -49,7 +49,7 @@ def run_compare(
         if html is not None:
             write_atomic(html, page(pairs, most))
     if as_json:
-        print(json.dumps([_plain(pair) for pair in pairs], indent=2, ensure_ascii=False))
+        print(json.dumps([_plain(pair) for pair in pairs], indent=2))
         return
     show(pairs)
     if html is not None:
@@ -79,7 +79,7 @@ def _table(pairs: Sequence[Pair], columns: Sequence[Column], caption: str | None
     for heading in ("task", "figure"):
         table.add_column(heading)
     for heading, _, _ in columns:
-        table.add_column(Text(visible(heading, ON_ONE_LINE)), justify="right")
+        table.add_column(Text(on_one_line(heading)), justify="right")
     for task, group in groupby(pairs, key=lambda pair: pair.task):
         found = {pair.labels[1]: {one.figure: one for one in pair.differences} for pair in group}
         names = dict.fromkeys(name for figures in found.values() for name in figures)
@@ -87,7 +87,7 @@ def _table(pairs: Sequence[Pair], columns: Sequence[Column], caption: str | None
             cells = [cell(found[model][name]) if name in found[model] else "-" for _, model, cell in columns]
             lower = any(figures[name].lower_is_better for figures in found.values() if name in figures)
             label = f"{'  ' if place else ''}{name}{' (lower is better)' if lower else ''}"
-            table.add_row(Text("" if place else task), Text(visible(label, ON_ONE_LINE)), *cells)
+            table.add_row(Text("" if place else task), Text(on_one_line(label)), *cells)
     return table
 
 

@@ -69,10 +69,7 @@ class SharedLocks:
 
     def is_current(self) -> bool:
         """Whether the file is still the one of that name. Another process may have removed it just before a lock was taken."""
-        try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self._handle))
-        except FileNotFoundError:
-            return False
+        return is_in_place(self.path, self._handle)
 
     def remove(self) -> None:
         """Remove the file; only for one who knows that nobody else has a lock."""
@@ -89,3 +86,11 @@ class SharedLocks:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def is_in_place(path: Path, handle: int) -> bool:
+    """Whether the file that is open is still the one of that name."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False

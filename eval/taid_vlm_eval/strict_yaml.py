@@ -17,12 +17,13 @@ def read_yaml(path: Path) -> Any:
         UserError: unreadable, or a key given twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            check_size(node, str(path))
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        check_size(node, str(path))
         _refuse_repeated_keys(node, path)
-        return yaml.safe_load(text)
+        return loader.construct_document(node)
     # ValueError: not UTF-8, or a date that is none ("2024-13-45").
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error

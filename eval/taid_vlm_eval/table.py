@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taid_vlm.common.telling import for_terminal
-from taid_vlm.common.visible import ON_ONE_LINE, visible
+from taid_vlm.common.visible import on_one_line
 from taid_vlm_eval.result import Result
 from taid_vlm_eval.task import NO_SCORER
 
@@ -43,7 +43,7 @@ def print_table(results: "Results", console: Console | None = None) -> None:
             "-" if result.answers_per_second is None else f"{result.answers_per_second:.1f}",
         )
         for name, one in result.named.items():
-            table.add_row("", "", Text(f"  {visible(name, ON_ONE_LINE)}"), with_interval(**one))
+            table.add_row("", "", Text(f"  {on_one_line(name)}"), with_interval(**one))
     for task in results.answers_only:
         table.add_row(Text(task), "", "", "answers only")
     for task in results.not_run:

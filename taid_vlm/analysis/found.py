@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from taid_vlm.common.visible import ON_ONE_LINE, visible
+from taid_vlm.common.visible import on_one_line
 from taid_vlm.report.chart import Chart
 from taid_vlm.report.scale import short
 
@@ -42,7 +42,7 @@ def as_text(found: Found, sentences: bool = True) -> str:
     """Tables for a terminal of any width, and below them what they say."""
     parts = ["\n".join(_lines(table)) for table in found.tables]
     if sentences and found.said:
-        parts.append("\n".join(_plain(line) for line in found.said))
+        parts.append("\n".join(on_one_line(line) for line in found.said))
     return "\n\n".join(parts)
 
 
@@ -62,17 +62,13 @@ def between(interval: tuple[float, float] | None) -> str:
 
 
 def _lines(table: Table) -> list[str]:
-    cells = [[_plain(cell) for cell in row] for row in (table.heads, *table.rows)]
+    cells = [[on_one_line(cell) for cell in row] for row in (table.heads, *table.rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(table.heads))]
-    lines = [f"{_plain(table.title)}:"] if table.title else []
+    lines = [f"{on_one_line(table.title)}:"] if table.title else []
     for name, *rest in cells:
         padded = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
         lines.append(GAP.join(padded).rstrip())
     return lines
-
-
-def _plain(text: str) -> str:
-    return visible(text, ON_ONE_LINE)
 
 
 def _finite(value: Any) -> Any:

@@ -10,7 +10,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm.common.pages import STYLE as PAGE_STYLE
 from taid_vlm.common.pages import page_template
-from taid_vlm.common.visible import ON_ONE_LINE, visible
+from taid_vlm.common.visible import on_one_line
 from taid_vlm.report.chart import HEIGHT, STYLE, WIDTH, Chart, Line, draw
 
 FOLDER = Path(__file__).parent
@@ -111,4 +111,4 @@ def _height(chart: Chart) -> int:
 
 
 def _text(text: str) -> str:
-    return str(escape(visible(text, ON_ONE_LINE)))
+    return str(escape(on_one_line(text)))

@@ -10,6 +10,7 @@ import typer
 from taid_vlm.commands.arguments import complete_recipes
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.progress import Progress, bar, waiting
+from taid_vlm.common.telling import tell
 
 if TYPE_CHECKING:
     from taid_vlm.analysis.found import Found
@@ -71,7 +72,7 @@ def mass(
 
     _check(output)
     with _working("loading and asking models", quiet), _bars() as progress:
-        found = ask(models, recipe, samples, lambda line: typer.echo(line, err=True), progress)
+        found = ask(models, recipe, samples, tell, progress)
     _tell(found, output, as_json, quiet)
 
 
@@ -167,7 +168,7 @@ def _tell(found: "Found", output: Path | None, as_json: bool, quiet: bool) -> No
 
     print(plain(found) if as_json else as_text(found, sentences=not quiet))
     if output is not None:
-        typer.echo(write(found, output), err=True)
+        tell(str(write(found, output)))
 
 
 def _numbers(text: str, option: str, whole: bool = False) -> Sequence[float]:

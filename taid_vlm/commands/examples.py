@@ -127,4 +127,4 @@ PANELS: dict[str, tuple[str, ...]] = {
 }
 
 # Commands that keep what they have done, and go on from it.
-GO_ON = ("train", "launch", "quickstart", "cache", "answers", "eval", "study", "study run", "bridge lm-eval")
+GO_ON = ("train", "launch", "quickstart", "cache", "answers", "eval", "report", "study", "study run", "bridge lm-eval")

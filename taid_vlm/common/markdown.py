@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from taid_vlm.common.visible import ON_ONE_LINE, visible
+from taid_vlm.common.visible import on_one_line
 
 FIELDS = re.compile(r"\A---\r?\n(.*?\n)---\r?(?:\n|\Z)", re.DOTALL)
 MARKS = re.compile(r"[\\`*~\[\]<>|$&]|(?<![^\W_])_|_(?![^\W_])")
@@ -15,8 +15,8 @@ BEGINNING = re.compile(r"^(?:[#=]|[+-](?=[\s+-]|$)|(\d+)(?=[.)](?:\s|$)))")
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks, and without characters that an output obeys."""
-    return " ".join(visible(text, ON_ONE_LINE).split())
+    """Text without line breaks and repeated spaces, and without characters that an output obeys."""
+    return " ".join(on_one_line(text).split())
 
 
 def plain(text: str) -> str:

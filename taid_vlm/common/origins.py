@@ -12,7 +12,7 @@ from taid_vlm.common.paths import FOLDERS, resolve
 
 UNKNOWN = "unknown"
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # of a name that a hub knows; "MIT, its text ..." is none
-NO_LICENCE = ("other", "unknown")
+NO_LICENCE = ("other", UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,8 @@ def origin_of(source: str, kind: Literal["model", "dataset"] = "model", revision
     """
     try:
         return _known(source, kind, revision)
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        UserError,
-    ):  # gone since, not to be read, no home of ~user, no path at all
+    # Gone since, not to be read, no home of ~user, no path at all.
+    except (OSError, RuntimeError, ValueError, UserError):
         return Origin(source)
 
 
@@ -70,6 +66,22 @@ def shared_licence(origins: list[Origin]) -> str:
     found = {origin.licence.lower() for origin in origins}
     licence = found.pop() if len(found) == 1 else ""
     return licence if LICENCE.fullmatch(licence) and licence not in NO_LICENCE else ""
+
+
+def about_licence(origins: list[Origin], whose: str, follows: str) -> str:
+    """What a card says of the licence of what was made from these.
+
+    Args:
+        whose: "student", or "data set". follows: from what its licence does.
+    """
+    if licence := shared_licence(origins):
+        return f"All of these are under {licence}, which is named above as the licence of this {whose}."
+    unknown = sum(origin.licence == UNKNOWN for origin in origins)
+    why = f"that of {unknown} of {len(origins)} sources is unknown here" if unknown else "its sources share none"
+    return (
+        f"No licence is claimed for this {whose}: {why}. It follows from {follows}; look them up, and name it in the field `license` above before "
+        f"publishing."
+    )
 
 
 def _is_hub_id(source: str) -> bool:

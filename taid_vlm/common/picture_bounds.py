@@ -54,7 +54,7 @@ def opened(stream: BinaryIO, limit: int) -> Iterator[Image.Image]:
                     raise ValueError(f"a picture of format {image.format}, which another program would have to draw")
                 yield image
         except Image.DecompressionBombError as error:
-            raise TooManyPixelsError(f"has too many pixels ({error}); the limit is {limit:,}") from error
+            raise TooManyPixelsError(f"has too many pixels ({error}); the limit is {limit:,} ({VARIABLE})") from error
 
 
 def check_pixels(image: Image.Image, limit: int) -> None:
@@ -64,4 +64,4 @@ def check_pixels(image: Image.Image, limit: int) -> None:
         TooManyPixelsError: more pixels than ``limit``.
     """
     if image.width * image.height > limit:
-        raise TooManyPixelsError(f"has {image.width} x {image.height} pixels; the limit is {limit:,}")
+        raise TooManyPixelsError(f"has {image.width} x {image.height} pixels; the limit is {limit:,} ({VARIABLE})")

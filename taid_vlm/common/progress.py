@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from taid_vlm.common.telling import for_terminal
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -31,7 +33,7 @@ def bar(what: str) -> Iterator[Progress]:
     """
     from rich.console import Console
 
-    outer = _shown.get()
+    what, outer = for_terminal(what), _shown.get()
     if outer is not None:
         with _line(outer, what) as progress:
             yield progress

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 JOINERS = "\u200c\u200d"  # invisible, but words of some scripts and many emoji are written with them
 BREAKS = {"\n": "\n", "\t": "\t"}
-ON_ONE_LINE = {"\n": " ", "\t": " "}
 
 
 def visible(text: str, breaks: Mapping[str, str] = BREAKS) -> str:
@@ -17,6 +16,11 @@ def visible(text: str, breaks: Mapping[str, str] = BREAKS) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(breaks[character] if character in breaks else _escaped(character) for character in text)
+
+
+def on_one_line(text: str) -> str:
+    """The same, with a space for each line break and tab."""
+    return visible(text, {"\n": " ", "\t": " "})
 
 
 def _escaped(character: str) -> str:

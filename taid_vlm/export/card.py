@@ -9,7 +9,7 @@ from taid_vlm.export.gate import Proof
 from taid_vlm.models.origins import part_origins
 from taid_vlm.models.specs import StudentSpec
 
-PLACE = "FOLDER"  # stands for the folder, until the export has a name on a hub
+# FOLDER stands for the folder, until the export has a name on a hub.
 HOW = {
     "language_model": """from transformers import AutoModelForCausalLM, AutoTokenizer
 

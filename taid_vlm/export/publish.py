@@ -1,5 +1,6 @@
 """Uploading an export to the model hub: into which repository, and in one message why it is not there."""
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,7 @@ import taid_vlm
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm.common.markdown import one_line
-from taid_vlm.common.secrets import TOKEN
-from taid_vlm.export.card import PLACE
+from taid_vlm.common.secrets import without_secrets
 
 ANSWER_S = 60.0  # seconds for a short question; the hub's client would wait for ever
 # transformers prefers one file over shards: what an earlier upload left under these names would be loaded in place of this one.
@@ -25,6 +25,7 @@ ADVICE = {
     404: "there is no such owner or repository, or the access token may not see it",
     429: "the hub wants fewer requests; wait some minutes",
 }
+LOADS = re.compile(r'from_pretrained\("([^"]+)"')  # the first line of a card that does, whatever it loads
 T = TypeVar("T")
 
 
@@ -95,12 +96,11 @@ def publish(folder: Path, repository: str, *, private: bool = False, message: st
 
 
 def _address(card: Path, repository: str) -> None:
-    """Put the repository's name where the card of an export says how it is loaded and evaluated."""
-    if card.is_file():
-        text = card.read_text(encoding="utf-8")
-        named = text.replace(f'"{PLACE}"', f'"{repository}"').replace(
-            f"taid-vlm eval {PLACE} ", f"taid-vlm eval {repository} "
-        )
+    """Put the repository's name where the card of an export says how it is loaded and evaluated, in place of an earlier upload's."""
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    if loads := LOADS.search(text):
+        named = text.replace(f'"{loads[1]}"', f'"{repository}"')
+        named = named.replace(f"taid-vlm eval {loads[1]} ", f"taid-vlm eval {repository} ")
         if named != text:
             write_atomic(card, named)
 
@@ -150,7 +150,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _said(text: str) -> str:
-    return one_line(TOKEN.sub("***", text))[:300].rstrip(".")
+    return one_line(without_secrets(text))[:300].rstrip(".")
 
 
 def _with_response(error: BaseException | None) -> Any:

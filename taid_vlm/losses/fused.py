@@ -11,6 +11,8 @@ the products goes through tiles of a few rows that stay in the processor's cache
 that is near, where a chunk at a time they would be a dozen passes over memory that is far.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -109,9 +111,19 @@ def distillation_loss(
     return output
 
 
-@torch.compiler.disable  # one call to a compiler; its loop reuses memory in a way that tracing would undo
 def fused_loss(inputs: LossInputs, chunk_bytes: int) -> LossOutput:
-    """Evaluate the objective in chunks of at most ``chunk_bytes``."""
+    """Evaluate the objective in chunks of at most ``chunk_bytes``; one call to a compiler."""
+    return _untraced()(inputs, chunk_bytes)
+
+
+@cache
+def _untraced() -> Callable[[LossInputs, int], LossOutput]:
+    # The loop over chunks reuses memory in a way that tracing would undo. Said at the first call and not by a decorator,
+    # for ``disable`` imports the compiler, and that takes longer than the rest of this package.
+    return torch.compiler.disable(_in_chunks)  # type: ignore[no-any-return]
+
+
+def _in_chunks(inputs: LossInputs, chunk_bytes: int) -> LossOutput:
     student = inputs.student
     tensors = (student.hidden, student.weight, student.bias, inputs.temperature)
     # Asked here because inside the Function grad mode is always off.

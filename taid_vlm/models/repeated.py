@@ -32,3 +32,8 @@ def language_layers(model: Student | NativeModel) -> list[nn.Module]:
 def vision_layers(student: Student) -> list[nn.Module]:
     """Blocks or stages of the vision encoder; none of a plain language model."""
     return [] if student.vision_encoder is None else repeated_layers(student.vision_encoder)
+
+
+def learns_statistics(layer: nn.Module) -> bool:
+    """Whether its forward changes it: batch norm. Done twice for one batch, it would count the batch twice."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in layer.modules())

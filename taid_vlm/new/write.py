@@ -1,6 +1,5 @@
 """A recipe as YAML with a comment at each key, out of the schema's own descriptions."""
 
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any, get_args
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
+from taid_vlm.common.telling import tell
 from taid_vlm.new.answers import Answers, as_places, completed
 from taid_vlm.new.content import content_of
 from taid_vlm.recipe.schema import Recipe
@@ -44,7 +44,7 @@ def write_new(out: Path, given: Answers) -> Path:
         ) from error
     write_atomic(out, HEAD.format(name=out) + "\n" + "\n".join(commented(Recipe, content)) + "\n")
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        tell(f"note: {note}")
     return out
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from taid_vlm.models.repeated import language_layers, vision_layers
+from taid_vlm.models.repeated import language_layers, learns_statistics, vision_layers
 from taid_vlm.models.student import Student
 from taid_vlm.planning.fake import DEVICE, make_fake
 
@@ -58,7 +58,7 @@ def trained_layers(student: Student) -> list[nn.Module]:
     found = language_layers(student)
     encoder = student.vision_encoder
     if encoder is not None and any(p.requires_grad for p in encoder.parameters()):
-        found += [layer for layer in vision_layers(student) if not _has_batch_norm(layer)]
+        found += [layer for layer in vision_layers(student) if not learns_statistics(layer)]
     return found
 
 
@@ -99,7 +99,3 @@ def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
         return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
     return run
-
-
-def _has_batch_norm(layer: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in layer.modules())

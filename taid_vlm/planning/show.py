@@ -10,7 +10,7 @@ from taid_vlm.common.telling import for_terminal
 from taid_vlm.planning.cards import GIB, MFU, USABLE
 from taid_vlm.planning.memory import MemoryPlan
 from taid_vlm.planning.schema import Plan
-from taid_vlm.planning.show_scale import show_scale
+from taid_vlm.planning.show_scale import in_hours, show_scale
 
 WIDTH = 120
 
@@ -88,7 +88,7 @@ def _memory(plan: Plan, memory: MemoryPlan, out: Console) -> None:
 
 def _cards(plan: Plan, out: Console) -> None:
     rows = [
-        (card.card, "fits" if card.fits else "does not fit", _hours(card.hours) if card.fits else "")
+        (card.card, "fits" if card.fits else "does not fit", in_hours(card.hours) if card.fits else "")
         for card in plan.cards
     ]
     first = next((card.card for card in plan.cards if card.fits), None)
@@ -113,10 +113,6 @@ def _export(plan: Plan, out: Console) -> None:
 
 def _gib(size: int) -> str:
     return f"{size / GIB:.2f}" if size else ""
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.1f}" if hours >= 0.1 else "under 0.1"
 
 
 def _tera(flops: float) -> str:

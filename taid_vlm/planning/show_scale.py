@@ -37,10 +37,10 @@ def _pace(scale: ScalePlan, say: Say) -> None:
         f"{_seconds(pace.communication)} s, waiting for the processor's memory {_seconds(pace.reading)} s"
     )
     say(
-        f"  {pace.samples_per_second:,.1f} samples/s; the run {_hours(pace.hours)} hours, {pace.gpu_hours:,.1f} GPU-hours"
+        f"  {pace.samples_per_second:,.1f} samples/s; the run {in_hours(pace.hours)} hours, {pace.gpu_hours:,.1f} GPU-hours"
     )
     if pace.before:
-        say(f"  of these {_hours(pace.before)} hours before training, for features and the teacher's cache")
+        say(f"  of these {in_hours(pace.before)} hours before training, for features and the teacher's cache")
     rates, card = cluster.rates, card_named(pace.card)
     network = f", {cluster.network_gbit:g} Gbit/s of network for each node" if cluster.nodes > 1 else ""
     say(
@@ -54,7 +54,7 @@ def _cache(scale: ScalePlan, say: Say) -> None:
     assert cache is not None
     say(
         f"  the teacher's cache: {cache.disk_bytes / TB:.3g} TB ({cache.row_bytes:,} bytes for each answer token), "
-        f"{_hours(cache.fill_hours)} hours to fill, read at {cache.read_rate / GB:.2g} GB/s in training"
+        f"{in_hours(cache.fill_hours)} hours to fill, read at {cache.read_rate / GB:.2g} GB/s in training"
     )
     pays = "it never pays" if cache.pays_after is None else f"it pays after {cache.pays_after:.2f} epochs"
     say(f"  {pays}; the run has {cache.epochs:.2f}")
@@ -73,7 +73,7 @@ def _choices(scale: ScalePlan, table: Table) -> None:
                 _gb(plain.option.wire.total),
                 _seconds(plain.pace.step),
                 _seconds(kept.pace.step),
-                _hours(plain.pace.hours),
+                in_hours(plain.pace.hours),
                 f"{_smallest(plain)} / {_smallest(kept)}",
             )
         )
@@ -96,7 +96,7 @@ def _recommended(scale: ScalePlan, say: Say) -> None:
         teacher = f", teacher {option.teaching.name}" if option.teaching is not None else ""
         kept = ", gradient checkpointing" if option.checkpointing else ""
         say(
-            f"  {one.card}: student {option.strategy}{teacher}{kept}: {one.choice.peak / GIB:.1f} GiB, {_hours(pace.hours)} hours, "
+            f"  {one.card}: student {option.strategy}{teacher}{kept}: {one.choice.peak / GIB:.1f} GiB, {in_hours(pace.hours)} hours, "
             f"{pace.gpu_hours:,.1f} GPU-hours"
         )
 
@@ -113,5 +113,6 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.3g}"
 
 
-def _hours(hours: float) -> str:
+def in_hours(hours: float) -> str:
+    """Hours as a table has them."""
     return f"{hours:.1f}" if hours >= 0.1 else "under 0.1"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from taid_vlm.common import visible as common
+from taid_vlm.common import visible as showing
 from taid_vlm.data.pairing import Side
 from taid_vlm.preview.schema import Kind, Left, Piece
 
@@ -50,7 +50,7 @@ def shortened(pieces: Sequence[Piece], most: int) -> list[Piece | Left]:
 
 def visible(text: str) -> str:
     """Text as an output shows it; line breaks and tabs by a sign, and a break is made after it."""
-    return common.visible(text, SIGNS)
+    return showing.visible(text, SIGNS)
 
 
 def _whole_character(tokenizer: Any, ids: list[int], start: int, taught: set[int], special: set[int]) -> int:

@@ -55,6 +55,11 @@ def read_source(path: Path, below: tuple[Path, ...] = ()) -> Source:
         return source
     if not isinstance(base, str):
         raise UserError(f"{source.place(('base',))}: base must be the name of a recipe file, found {base!r}")
+    if not (path.parent / base).is_file():
+        raise UserError(
+            f"{source.place(('base',))}: base {base!r} is no file beside {path.name}; a shipped recipe becomes one with "
+            f"taid-vlm recipes cp NAME base.yaml"
+        )
     return merge(read_source(path.parent / base, (*below, path)), source)
 
 

@@ -82,9 +82,8 @@ def draw(chart: Chart, key: str) -> Markup:
         return Markup("")
     ends, bounds = (LEFT, WIDTH - RIGHT), (HEIGHT - BOTTOM, TOP)
     every_x = [x for line in chart.lines for x in line.x]
-    margin = (
-        0.05 if sum(bool(line.intervals) for line in chart.lines) > 1 else 0.0
-    )  # room beside the first and the last
+    # Room beside the first and the last.
+    margin = 0.05 if sum(bool(line.intervals) for line in chart.lines) > 1 else 0.0
     across = Scale(*chart.x_bounds, *ends) if chart.x_bounds else fitted(every_x, *ends, margin=margin)
     up = Scale(*chart.bounds, *bounds) if chart.bounds else fitted(_middle(shown, chart), *bounds, log=chart.log)
     x_title = chart.x_title.removeprefix("optimizer ")

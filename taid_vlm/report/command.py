@@ -33,13 +33,13 @@ def add_report_commands(app: typer.Typer, ask_examples: Ask) -> None:
         from taid_vlm.report.page import page
         from taid_vlm.report.run_files import read_runs
 
-        read_runs(folders)  # a folder that holds no run is told before models are loaded
+        found = read_runs(folders)  # a folder that holds no run is told before models are loaded
         for folder in folders if ask else []:
             with waiting(f"asking the models of {folder}"):
                 ask_examples(folder, ask)
         target = html or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
         with waiting("drawing"):
-            write_atomic(target, page(read_runs(folders)))
+            write_atomic(target, page(read_runs(folders) if ask else found))
         print(target)
 
     @app.command()

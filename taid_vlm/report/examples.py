@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from taid_vlm.common.files import write_drawn
+
 
 @dataclass(frozen=True)
 class Example:
@@ -44,7 +46,7 @@ def draw_examples(examples: list[Example], target: Path) -> None:
             below = axes[2 * row + 1, column]
             below.text(0.5, height, text, ha="center", va="top", fontsize=9, color=colour, weight=weight)
             height -= 0.18 * (1 + text.count("\n"))
-    figure.savefig(target, dpi=110)
+    write_drawn(target, lambda file: figure.savefig(file, dpi=110))
     plt.close(figure)
 
 

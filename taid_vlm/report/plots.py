@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.files import write_drawn
 from taid_vlm.losses import linear_t
 from taid_vlm.recipe.schema import Recipe
 
@@ -47,7 +48,7 @@ def plot_runs(runs: dict[str, Path], taid: tuple[str, Recipe] | None, target: Pa
         right.plot(steps, line, "--", color="grey", label="straight line")
         right.set(xlabel="optimizer step", ylabel="t", ylim=(0, 1.05), title="TAID target: student (0) to teacher (1)")
         right.legend(frameon=False, loc="lower right")
-    figure.savefig(target, dpi=120)
+    write_drawn(target, lambda file: figure.savefig(file, dpi=120))
     plt.close(figure)
 
 

@@ -7,18 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.common.visible import on_one_line
 from taid_vlm.report.run_files import Run, read_run
 
 DEEP = 6  # folders below the one that is looked through
 NAME = 16  # columns of the terminal that a longer name has at least
-LEFT_OUT = (
-    "recipe",
-    "95 %",
-    "age",
-    "last loss",
-    "loss",
-    "evaluation",
-)  # of the table on narrower and narrower terminals
+# Of the table, on narrower and narrower terminals.
+LEFT_OUT = ("recipe", "95 %", "age", "last loss", "loss", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -101,18 +96,15 @@ def table_of(found: list[Run], width: int, now: float | None = None) -> Any:
 
     rows = [_cells(run, time.time() if now is None else now) for run in found]
     short_names = [{**row, "run": row["run"][:NAME]} for row in rows]
-    needed = [
-        Console(width=10_000).measure(_table(short_names, LEFT_OUT[:count])).maximum
-        for count in range(len(LEFT_OUT) + 1)
-    ]
-    count = next((count for count, columns in enumerate(needed) if columns <= width), len(LEFT_OUT))
-    return _table(rows, LEFT_OUT[:count])
+    needs = Console(width=10_000).measure
+    choices = (LEFT_OUT[:count] for count in range(len(LEFT_OUT)))
+    fitting = (left_out for left_out in choices if needs(_table(short_names, left_out)).maximum <= width)
+    return _table(rows, next(fitting, LEFT_OUT))
 
 
 def _cells(run: Run, now: float) -> dict[str, str]:
     """What a line says, by heading."""
     one = summary(run)
-    interval = "" if one.low is None or one.high is None else f" ({one.low:.4g} to {one.high:.4g})"
     return {
         "run": one.name,
         "recipe": one.recipe or "-",
@@ -121,7 +113,7 @@ def _cells(run: Run, now: float) -> dict[str, str]:
         "state": one.state,
         "last loss": "-" if one.last_loss is None else f"{one.last_loss:.4f}",
         "evaluation": "-" if one.figure is None else f"{one.task} {one.figure:.4g}",
-        "95 %": interval.strip(" ()") or "-",
+        "95 %": "-" if one.low is None or one.high is None else f"{one.low:.4g} to {one.high:.4g}",
         "age": long(now - one.changed),
     }
 
@@ -136,7 +128,7 @@ def _table(rows: list[dict[str, str]], left_out: tuple[str, ...]) -> Any:
         numeric = heading not in ("run", "recipe", "loss", "state")
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=heading != "run")
     for row in rows:
-        table.add_row(*(Text(_plain(row[heading])) for heading in headings))
+        table.add_row(*(Text(on_one_line(row[heading])) for heading in headings))
     return table
 
 
@@ -183,9 +175,3 @@ def _folders(folder: Path, deep: int) -> list[Path]:
 
 def _name(run: Path, folder: Path) -> str:
     return run.relative_to(folder).as_posix() if run != folder else run.resolve().name
-
-
-def _plain(text: str) -> str:
-    from taid_vlm.common.visible import ON_ONE_LINE, visible
-
-    return visible(text, ON_ONE_LINE)

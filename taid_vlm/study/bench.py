@@ -164,12 +164,13 @@ class Bench:
 
 def _items(measured: dict[str, Measured], pair: str) -> dict[str, dict[str, Any]]:
     """What a comparison over items needs, of all splits but that of tuning: which answers are right, or at how many tokens the teacher agrees."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, one in measured.items():
-        if name != "validation":
-            agreed = {"agreed": [int(n) for n in one.agreed], "tokens": [int(n) for n in one.tokens]}
-            found[name] = {"right": "".join("01"[int(n)] for n in one.right)} if pair == "a" else agreed
-    return found
+    return {name: _each(one, pair) for name, one in measured.items() if name != "validation"}
+
+
+def _each(measured: Measured, pair: str) -> dict[str, Any]:
+    if pair == "a":
+        return {"right": "".join("01"[int(one)] for one in measured.right)}
+    return {"agreed": [int(one) for one in measured.agreed], "tokens": [int(one) for one in measured.tokens]}
 
 
 def hardware() -> dict[str, Any]:
@@ -193,8 +194,11 @@ def _held(records: list[Record], pairer: Pairer, teacher: Teacher, store: Featur
     if states is None:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(f".{os.getpid()}")
-        torch.save(held.states, temporary)
-        temporary.replace(file)
+        try:
+            torch.save(held.states, temporary)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
     return held
 
 

@@ -20,6 +20,7 @@ from taid_vlm.study.records import Records
 from taid_vlm.study.tuning import chosen_rates
 
 WAIT = 5.0  # seconds between looks at what others have finished
+END = 2.0  # seconds that a process beside this one has to end by a Ctrl-C of its own: a second signal would cut it off
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ def _worker(asked: Asked) -> Iterator[None]:
         yield
         process.wait()
     finally:
-        if process.poll() is None:
+        try:
+            process.wait(END)
+        except subprocess.TimeoutExpired:
             process.terminate()
             process.wait()

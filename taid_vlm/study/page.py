@@ -137,7 +137,7 @@ def _section(
 
 def _teacher(rows: list[Row], records: Records) -> Row | None:
     """The row of the teacher, where it was measured and is the same in all runs."""
-    found = {id(one): one for row in rows for run in row.runs.values() if (one := records.teacher_of(run))}
+    found = {one.key: one for row in rows for run in row.runs.values() if (one := records.teacher_of(run))}
     return teacher_row(next(iter(found.values()))) if len(found) == 1 else None
 
 

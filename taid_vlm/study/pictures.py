@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from taid_vlm.common.files import write_drawn
 from taid_vlm.study.compare import Row
 from taid_vlm.study.methods import METHODS
 
@@ -27,7 +28,7 @@ def draw_differences(rows: Sequence[Row], target: Path) -> None:
     axes.set_axisbelow(True)
     axes.set_yticks(range(len(compared)), [METHODS[row.method].title for row in reversed(compared)])
     axes.set_xlabel("points above KL (right) or below it, 95 % interval over seeds and items")
-    figure.savefig(target, dpi=110)
+    write_drawn(target, lambda file: figure.savefig(file, dpi=110))
     plt.close(figure)
 
 
@@ -48,7 +49,7 @@ def draw_clocks(rows: Sequence[Row], target: Path) -> None:
     axes.grid(color="lightgrey", linewidth=0.7)
     axes.set(xlabel="share of the updates", ylabel="t, a line for each seed", xlim=(0, 1), ylim=(0, 1.05))
     axes.legend(frameon=False, loc="lower right")
-    figure.savefig(target, dpi=110)
+    write_drawn(target, lambda file: figure.savefig(file, dpi=110))
     plt.close(figure)
 
 

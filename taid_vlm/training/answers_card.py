@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from taid_vlm.common.markdown import card, plain, table
-from taid_vlm.common.origins import UNKNOWN, origin_of, shared_licence
+from taid_vlm.common.origins import about_licence, origin_of, shared_licence
 from taid_vlm.common.versions import versions
 from taid_vlm.data import Record
 from taid_vlm.recipe import Recipe
 from taid_vlm.training.card import sources_of, teacher_origin
 
+FOLLOWS = "the licences of the sources, and from what the teacher's says of its outputs"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -22,9 +23,8 @@ def answers_card(recipe: Recipe, name: str, written: Sequence[Record], asked: in
     teacher, pictures = teacher_origin(recipe), any(record.images for record in written)
     assert teacher is not None  # who else has written
     data = list(dict.fromkeys(origin_of(source.path, "dataset") for source in recipe.data.train))
-    licence = shared_licence([teacher, *data])
     fields = {
-        "license": licence,
+        "license": shared_licence([teacher, *data]),
         "language": sorted({one for origin in data for one in origin.languages}),
         "task_categories": ["image-text-to-text" if pictures else "text-generation"],
         "size_categories": [next((said for most, said in SIZES if len(written) < most), "n>1M")],
@@ -52,7 +52,7 @@ empty or could not be asked for. Nobody has read the answers: what the model has
 
 {table(("what", "name", "licence", "taken"), [tuple(map(plain, row)) for row in rows])}
 
-{_licences(licence, [teacher.licence, *(origin.licence for origin in data)])}
+{about_licence([teacher, *data], "data set", FOLLOWS)}
 
 ## How they were written
 
@@ -73,13 +73,3 @@ data = load_dataset("FOLDER", split="train")
 In a recipe of taid-vlm it is a source: `{{kind: huggingface, path: FOLDER}}`.
 """
     return card(fields, body)
-
-
-def _licences(shared: str, found: list[str]) -> str:
-    if shared:
-        return f"All of these are under {shared}, which is named above as the licence of this data set."
-    why = "one of these is unknown here" if UNKNOWN in found else "these differ"
-    return (
-        f"No licence is claimed for this data set: {why}. It follows from the licences of the sources and from what the teacher's licence says of "
-        f"its outputs; look them up, and name it in the field `license` above before publishing."
-    )

@@ -1,7 +1,7 @@
 """The model card that is saved with a student: what it is made from and under which licences, how it learnt, what was measured."""
 
 from taid_vlm.common.markdown import card, fenced, plain, table
-from taid_vlm.common.origins import UNKNOWN, Origin, origin_of, shared_licence
+from taid_vlm.common.origins import Origin, about_licence, origin_of, shared_licence
 from taid_vlm.losses import LossSpec
 from taid_vlm.models.origins import part_origins
 from taid_vlm.recipe.loading import dump_recipe
@@ -109,7 +109,7 @@ def _made_from(recipe: Recipe) -> str:
         rows.append(("teacher", teacher.name, teacher.licence, ""))
     rows += [*sources_of(recipe.data.train, "data"), *sources_of(recipe.data.validation, "held-out data")]
     parts = table(("part", "source", "licence", "how"), [tuple(map(plain, row)) for row in rows])
-    return f"{parts}\n\n{_licence_of_all(_origins(recipe))}"
+    return f"{parts}\n\n{about_licence(_origins(recipe), 'student', 'the licences of parts, teacher and data')}"
 
 
 def sources_of(sources: list[DataSource], what: str) -> list[tuple[str, str, str, str]]:
@@ -126,17 +126,6 @@ def _taken(source: DataSource) -> str:
         f"weight {source.weight:g}" if source.weight != 1 else "",
     ]
     return ", ".join(one for one in told if one)
-
-
-def _licence_of_all(origins: list[Origin]) -> str:
-    if licence := shared_licence(origins):
-        return f"All of these are under {licence}, which is named above as the licence of this student."
-    unknown = sum(origin.licence == UNKNOWN for origin in origins)
-    why = f"that of {unknown} of {len(origins)} sources is unknown here" if unknown else "those of its sources differ"
-    return (
-        f"No licence is claimed for this student: {why}. It follows from the licences of parts, teacher and data; look them up, and name it in "
-        f"the field `license` above before publishing."
-    )
 
 
 def _training(recipe: Recipe) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from taid_vlm.common.errors import UserError
-from taid_vlm.models.repeated import language_layers, vision_layers
+from taid_vlm.models.repeated import language_layers, learns_statistics, vision_layers
 from taid_vlm.models.student import Student
 from taid_vlm.recipe.schema import TrainingSpec
 
@@ -49,7 +49,7 @@ def wrap_layers(student: Student, training: TrainingSpec, device: torch.device) 
     if student.vision_encoder is not None and any(p.requires_grad for p in student.vision_encoder.parameters()):
         layers = layers + vision_layers(student)
     checkpoints = training.gradient_checkpointing
-    skipped = [layer for layer in layers if checkpoints and _learns_statistics(layer)]
+    skipped = [layer for layer in layers if checkpoints and learns_statistics(layer)]
     for layer in layers:
         forward: Forward = checkpointed(layer.forward) if checkpoints and layer not in skipped else layer.forward
         layer.forward = offloaded(forward, device) if offload else forward
@@ -119,7 +119,3 @@ def check_compiler(device: torch.device) -> None:
 def _is_weight(tensor: Tensor) -> bool:
     base = tensor if tensor._base is None else tensor._base
     return isinstance(base, nn.Parameter)
-
-
-def _learns_statistics(layer: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in layer.modules())

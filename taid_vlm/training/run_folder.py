@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.file_lock import alone_or_not
-from taid_vlm.common.files import write_atomic
+from taid_vlm.common.files import disk_errors, write_atomic
 from taid_vlm.common.versions import versions
 from taid_vlm.recipe import Recipe, dump_recipe
 from taid_vlm.recipe.plug_ins import plug_in_versions
@@ -31,7 +31,9 @@ def held(run_dir: Path, recipe: Recipe, accelerator: Accelerator, origin: Mappin
     """
     with ExitStack() as until_the_end:
         if accelerator.is_main_process:
-            alone = until_the_end.enter_context(alone_or_not(run_dir / LOCK, PATIENCE))
+            check_run_folder(run_dir, recipe)  # before the lock is put into a folder of somebody else
+            with disk_errors("the lock", run_dir):
+                alone = until_the_end.enter_context(alone_or_not(run_dir / LOCK, PATIENCE))
             if not alone:
                 raise UserError(
                     f"another process trains in {run_dir}: wait for its end, stop it, or choose another --output"

@@ -1,5 +1,6 @@
 """The commands as a user types them: train, eval, chat; a mistake is one message and a non-zero status."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from taid_vlm.cli import main
 from tests.tiny.recipes import tiny_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -52,3 +54,25 @@ def test_a_mistake_is_one_message_without_a_traceback(tmp_path: Path, arguments:
     assert message in done.stderr
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "terminal", "disabled"), [("train", 1, "1"), ("bridge", 1, None), ("bridge", 0, "1")]
+)
+def test_libraries_draw_no_bars_beside_ours(
+    monkeypatch: pytest.MonkeyPatch, command: str, terminal: int, disabled: str | None
+) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", "")
+    monkeypatch.delenv("TQDM_DISABLE")
+    monkeypatch.setattr(sys, "argv", ["taid-vlm", command])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: bool(terminal))
+    monkeypatch.setattr("taid_vlm.cli._run", lambda: None)
+    main()
+    assert os.environ.get("TQDM_DISABLE") == disabled
+
+
+def test_tqdm_reads_what_the_command_line_sets() -> None:
+    # When it is imported, so nothing that the command line imports may import it.
+    program = "import taid_vlm.cli, os, sys\nassert 'tqdm' not in sys.modules\nos.environ['TQDM_DISABLE'] = '1'\n"
+    program += "import tqdm\nassert tqdm.tqdm(total=1).disable"
+    subprocess.run([sys.executable, "-c", program], check=True)

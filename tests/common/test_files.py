@@ -46,6 +46,28 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_folder_is_on_the_disk_and_readable_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync = [], os.fsync
+
+    def note(handle: int) -> None:
+        assert not (tmp_path / "folder").exists()
+        synced.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    with new_folder(tmp_path / "folder") as temporary:
+        (temporary / "below").mkdir()
+        files = [temporary / "a", *(temporary / "below" / str(number) for number in range(40))]
+        for file in files:
+            file.touch(0o600)
+        inodes = [file.stat().st_ino for file in files]
+        monkeypatch.setattr(os, "fsync", note)
+        monkeypatch.setattr("taid_vlm.common.files.fsync_folder", lambda folder: None)
+    assert sorted(synced) == sorted(inodes)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "folder").rglob("*") if file.is_file()} == {0o644}
+
+
 @pytest.mark.parametrize(
     "write",
     [

@@ -114,6 +114,8 @@ def test_jsonl(tmp_path: Path) -> None:
         ({"question": "q", "answer": [1]}, r"answer is \[1\]"),
         ({"question": "q", "answer": "x", "images": "a.png"}, "images is 'a.png', expected a list"),
         ({"question": "q", "answer": "x", "facts": "chart"}, "facts is 'chart', expected an object"),
+        ({"question": "q", "answer": "A", "facts": {"options": ["a"]}}, r"facts\.options is \['a'\], expected a text"),
+        ({"question": "q", "answer": "A", "facts": {"options": {"A": 1}}}, r"facts\.options is \{'A': 1\}"),
         ({"question": "\ud800", "answer": "x"}, "is not valid JSON"),  # half a surrogate pair
     ],
 )

@@ -212,6 +212,12 @@ def test_a_refusal_is_one_message(path: str, status: int, said: str, hub: Hub, f
     assert arrived(hub, "me/x") == content(folder)
 
 
+def test_the_card_names_the_repository_of_its_last_upload(hub: Hub, folder: Path) -> None:
+    for name in ("me/one", "me/two"):
+        publish.publish(folder, name)
+        assert arrived(hub, name)["README.md"] == CARD.replace("FOLDER", name).encode()
+
+
 def test_another_owner_is_refused_by_the_hub(hub: Hub, folder: Path) -> None:
     publish.publish(folder, publish.full_name("team/x"))
     with pytest.raises(

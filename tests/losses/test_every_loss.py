@@ -1,6 +1,8 @@
 """What holds for every loss: both forms agree, and the properties that any divergence of two models must have."""
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taid_vlm.losses import LOSS_NAMES, LossOutput, LossSpec, distillation_loss
+from taid_vlm.losses import LOSS_NAMES, LossOutput, LossSpec, distillation_loss, fused
 from taid_vlm.losses.methods import DIVERGENCES
 from tests.losses.cases import STUDENT, assert_equal_outputs, both, case, gradients, rows_per_chunk
 
@@ -360,3 +362,30 @@ def test_from_compiled_code() -> None:
     ]
     for eager, compiled in zip(*found, strict=True):
         torch.testing.assert_close(compiled, eager)
+
+
+def test_the_compiler_is_imported_at_the_first_call() -> None:
+    # It takes longer than the rest of the package, and a plan or a report calls no loss.
+    program = "import sys, taid_vlm.losses\nassert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_no_part_of_the_loop_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced, usual = [], fused._in_chunks
+
+    def spy(*arguments: Any) -> LossOutput:
+        traced.append(torch.compiler.is_compiling())
+        return usual(*arguments)
+
+    monkeypatch.setattr(fused, "_in_chunks", spy)
+    arguments = case(9, 11)
+
+    def loss(hidden: torch.Tensor) -> torch.Tensor:
+        return distillation_loss(**{**arguments, "student_hidden_NH": hidden * 2}, spec=SPECS["kl"]).loss
+
+    fused._untraced.cache_clear()  # as in a process whose first call comes from compiled code
+    compiled = torch.compile(loss, backend="eager")
+    for _ in range(2):
+        compiled(arguments["student_hidden_NH"])
+    fused._untraced.cache_clear()
+    assert set(traced) == {False}

@@ -88,5 +88,5 @@ def test_the_layers_are_those_of_training(language_model: Path, easy_vqa: Path) 
     assert trained_layers(student) == layer_options.language_layers(student)
     assert student.vision_encoder is not None
     next(student.vision_encoder.parameters()).requires_grad_(True)
-    eyes: list[Any] = [v for v in layer_options.vision_layers(student) if not layer_options._learns_statistics(v)]
+    eyes: list[Any] = [v for v in layer_options.vision_layers(student) if not layer_options.learns_statistics(v)]
     assert trained_layers(student) == [*layer_options.language_layers(student), *eyes]

@@ -73,6 +73,12 @@ def test_a_circle_of_bases_is_refused(tmp_path: Path) -> None:
         load_recipe(tmp_path / "a.yaml")
 
 
+def test_a_base_that_is_not_there_is_told_with_its_line_and_how_to_get_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("seed: 1\nbase: quickstart/taid\n")
+    with pytest.raises(UserError, match=r"mine.yaml:2: base 'quickstart/taid' is no file.*taid-vlm recipes cp"):
+        load_recipe(tmp_path / "mine.yaml")
+
+
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     file = write(tmp_path, MINIMAL.replace("path: x.jsonl", "path: ./x.jsonl"))
     assert load_recipe(file).data.train[0].path == str(tmp_path / "x.jsonl")

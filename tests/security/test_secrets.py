@@ -29,6 +29,7 @@ HELD = [
     "hf_abcdefghijklmnopqrstuvwxyz",
     "sk-abcdefghijklmnopqrstuvwxyz",
     "sk-proj-abc_defghijklmnopqrst",
+    "sk-ant-api03-aB3_dE6-gH9jK2lM5nO8pQ1rS4t",
     "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
     "glpat-abcdefghijklmnopqrst",
     "nvapi-abcdefghijklmnopqrstuvw",
@@ -37,6 +38,7 @@ HELD = [
     "https://user:pass-word-6@host/path",
     "https://token-only-7@host/path",
     "s3://key:pass-word-8@bucket/path",
+    "postgresql://user:pass-word-8@host/path",
     "https://host/path?token=in-the-query-9",
     "https://host/path?a=1&api_key=in-the-query-10&b=2",
     "https://bucket.example/x?X-Amz-Signature=abcdef11",
@@ -51,6 +53,10 @@ PLAIN = [
     "me@example.org",
     "task-force-of-many-people-in-the-world",
     "a/b@c",
+    "data/cs-sk-parallel-corpus-v1-train.jsonl",
+    "wiki-sk-20231101-articles-multistream",
+    "the standard bearer certificates of 1990",
+    "ssh://git@host/owner/name",
 ]
 
 

@@ -105,7 +105,7 @@ def test_nor_where_they_differ_or_are_none_of_the_hubs(cached: Path) -> None:
     other = {"data": {"train": [{"kind": "chatterbot", "path": "asset:chatterbot-corpus"}]}}
     text = written(recipe(**other))
     assert "license" not in ModelCard(text).data.to_dict()
-    assert "those of its sources differ" in text
+    assert "its sources share none" in text
     assert "| BSD-3-Clause |" in text
     one = [Origin("x", licence="Apache-2.0"), Origin("y", licence="apache-2.0")]
     assert shared_licence(one) == "apache-2.0"

@@ -60,8 +60,9 @@ def test_somebody_elses_files_are_refused_and_left(tmp_path: Path, recipe: Recip
     for name in ("thesis.tex", "recipe.yaml"):
         (folder := tmp_path / name.partition(".")[0]).mkdir()
         (folder / name).write_text("mine")
-        with pytest.raises(UserError, match="is not empty and holds no run; choose another --output"):
-            take(folder, recipe)
+        refused = pytest.raises(UserError, match="is not empty and holds no run; choose another --output")
+        with refused, held(folder, recipe, Accelerator(cpu=True), None):
+            pytest.fail("taken")
         assert [path.read_text() for path in folder.iterdir()] == ["mine"]
 
 

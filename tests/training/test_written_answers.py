@@ -19,7 +19,7 @@ from taid_vlm.recipe.schema import DataSpec
 from taid_vlm.training import train, written_answers
 from taid_vlm.training.setup import prepare
 from taid_vlm.training.written_answers import WrittenAnswers
-from tests.tiny.language_model import SPECIALS, end_at_the_limit, save_chatty_llama
+from tests.tiny.language_model import end_at_the_limit, save_chatty_llama
 from tests.tiny.native import MAKERS, TURN, save_native
 from tests.tiny.native import SPECIALS as NATIVE_SPECIALS
 from tests.tiny.recipes import logged_steps, tiny_recipe
@@ -29,13 +29,6 @@ from tests.tiny.recipes import logged_steps, tiny_recipe
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Never ends an answer."""
     return save_chatty_llama(tmp_path_factory.mktemp("endless") / "llama", seed=5)
-
-
-@pytest.fixture(scope="module")
-def chatty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ends each answer at the limit."""
-    folder = save_chatty_llama(tmp_path_factory.mktemp("chatty") / "llama")
-    return end_at_the_limit(folder, SPECIALS.index("<|im_end|>"))
 
 
 def written(teacher: Teacher, most: int = 4, precision: str = "fp32", max_length: int = 512) -> WrittenAnswers:

@@ -167,12 +167,8 @@ def _jsonl_item(line: bytes, number: int, file: Path) -> Item:
 
 
 def _wrong_in(row: dict[str, Any]) -> str:
-    question, answer, images, facts = (
-        row.get("question"),
-        row.get("answer"),
-        row.get("images", []),
-        row.get("facts", {}),
-    )
+    question, answer = row.get("question"), row.get("answer")
+    images, facts = row.get("images", []), row.get("facts", {})
     if not isinstance(question, str):
         return f"question is {question!r}, expected text"
     if not (isinstance(answer, str) or (_is_texts(answer) and answer)):
@@ -181,6 +177,9 @@ def _wrong_in(row: dict[str, Any]) -> str:
         return f"images is {images!r}, expected a list of paths relative to the file"
     if not isinstance(facts, dict):
         return f'facts is {facts!r}, expected an object, such as {{"category": "chart"}}'
+    options = facts.get("options", {})
+    if not isinstance(options, dict) or not _is_texts(list(options.values())):
+        return f'facts.options is {options!r}, expected a text for each letter, such as {{"A": "a cat"}}'
     return ""
 
 

@@ -52,7 +52,7 @@ def fill(
     distribution: Distribution,
     progress: Progress | None = None,
 ) -> Filled:
-    """Compute the samples that are missing, each on one process.
+    """Compute the samples that are missing, each on one process. What is there at Ctrl-C or SIGTERM is kept.
 
     Args:
         missing: their ids, the same on all processes.
@@ -70,16 +70,20 @@ def fill(
     if distribution.main:
         _sweep(cache)
     todo = sum(map(len, own))
-    for count, (batch, hidden) in enumerate(states(own, teacher, prepared, store, precision), start=1):
-        if batch.teacher is not None and hidden is not None:
-            _check(batch, hidden, precision)
-            with autocast(hidden.device, precision):
-                parts = cache.form.encode(hidden, teacher)
-            cache.collect(samples_of(parts, batch))
-            tokens += int(batch.teacher.attention_mask.sum())
-            samples += len(batch.ids)
-        if progress is not None:
-            progress(min(count * BATCH, todo), todo)
+    try:
+        for count, (batch, hidden) in enumerate(states(own, teacher, prepared, store, precision), start=1):
+            if batch.teacher is not None and hidden is not None:
+                _check(batch, hidden, precision)
+                with autocast(hidden.device, precision):
+                    parts = cache.form.encode(hidden, teacher)
+                cache.collect(samples_of(parts, batch))
+                tokens += int(batch.teacher.attention_mask.sum())
+                samples += len(batch.ids)
+            if progress is not None:
+                progress(min(count * BATCH, todo), todo)
+    except KeyboardInterrupt:
+        cache.flush()
+        raise
     cache.flush()
     sums = distribution.sum([float(samples), float(tokens)])
     return Filled(int(sums[0]), int(sums[1]), time.perf_counter() - start)

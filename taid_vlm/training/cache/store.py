@@ -90,11 +90,12 @@ class TeacherCache:
         return self.take(batch.ids)
 
     def collect(self, samples: dict[str, Parts]) -> None:
-        """Keep the parts of some samples by id, and write a shard when enough have come together."""
-        for name, parts in samples.items():
-            own = {part: tensor.clone() for part, tensor in parts.items()}  # not a view of the whole batch
-            self._collected[self.keys[name]] = own
-            self._bytes += sum(tensor.nbytes for tensor in own.values())
+        """Keep the parts of some samples by id, all or none, and write a shard when enough have come together."""
+        own = {  # not views of the whole batch
+            self.keys[name]: {part: tensor.clone() for part, tensor in parts.items()} for name, parts in samples.items()
+        }
+        self._collected.update(own)
+        self._bytes += sum(tensor.nbytes for parts in own.values() for tensor in parts.values())
         if len(self._collected) >= SHARD_SAMPLES or self._bytes >= SHARD_BYTES:
             self.flush()
 

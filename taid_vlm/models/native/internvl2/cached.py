@@ -1,13 +1,13 @@
 """Original checkpoints where a stock one is expected: converted into the cache folder once, then opened there."""
 
 import hashlib
-import sys
 from pathlib import Path
 
 from taid_vlm.common.assets import cache_folder
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.file_lock import alone
 from taid_vlm.common.files import disk_errors, samples_of
+from taid_vlm.common.telling import tell
 from taid_vlm.models.native.internvl2.convert import FORMAT, convert_internvl2
 from taid_vlm.models.native.internvl2.original import MODEL_TYPE, is_original
 from taid_vlm.models.native.internvl2.weights import weight_files
@@ -41,7 +41,7 @@ def stock_source(source: str, revision: str | None = None, *, weights: bool = Tr
     with disk_errors(target.name, target.parent), alone(target.with_name(f".{target.name}.lock")):
         if not (target / "config.json").is_file():
             if weights:
-                print(f"converting {source} to the stock class InternVL, once, into {target}", file=sys.stderr)
+                tell(f"converting {source} to the stock class InternVL, once, into {target}")
             convert_internvl2(folder, target, weights=weights)
     return str(target)
 
