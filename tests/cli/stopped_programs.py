@@ -25,6 +25,7 @@ CHECKPOINT = (
 # One of its functions waits for a signal before it does its work, the first time or after some pieces of it.
 PROGRAM = """
 import importlib, os, select, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background of a shell ignores it
 import taid_vlm.cli
 {before}
 module, path, pieces = {module!r}, {path!r}.split("."), {pieces!r}

@@ -65,8 +65,9 @@ def test_ctrl_c_says_how_to_go_on(name: str, kept: bool) -> None:
 def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     """chat waits for a question; the signal finds it there."""
     code = (
-        "import sys, taid_vlm.chat, taid_vlm.cli\n"
-        "def wait(*_):\n    print('waiting', flush=True)\n    import time; time.sleep(300)\n"
+        "import signal, sys, taid_vlm.chat, taid_vlm.cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background of a shell
+        "def wait(*_, **__):\n    print('waiting', flush=True)\n    import time; time.sleep(300)\n"
         "taid_vlm.chat.chat = wait\nsys.argv = ['taid-vlm', 'chat', 'x']\ntaid_vlm.cli.main()"
     )
     process = subprocess.Popen(
