@@ -10,8 +10,9 @@ import pytest
 from taid_vlm.common.stopping import INTERRUPTED, TERMINATED, Terminated, status_of, stopping_once
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 from taid_vlm.common.stopping import status_of, stopping_once
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background of a shell ignores it
 {before}
 with stopping_once():
     try:
