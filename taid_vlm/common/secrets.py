@@ -15,7 +15,7 @@ BEARER = re.compile(
     r"\b(Bearer\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{8,}", re.I
 )  # without a digit it is a word behind "bearer"
 # A user alone is a secret where he may be a token; "git@" of an ssh address is none. As a path an address loses a slash.
-USER = re.compile(r"\b((?:https?|s3|gs|ftp)://?|[A-Za-z][A-Za-z0-9+.-]*://(?=[^\s\"'<>/?#@]*:))[^\s\"'<>/?#]*@", re.I)
+USER = re.compile(r"\b((?:https?|s3|gs|ftp)://?|[A-Za-z][A-Za-z0-9+.-]*://?(?=[^\s\"'<>/?#@]*:))[^\s\"'<>/?#]*@", re.I)
 QUERY = re.compile(
     r"([?&;](?:(?:api|access)?[-_]?(?:key|token)|auth|password|passwd|(?:client[-_])?secret|sig|signature|"
     r"x-amz-(?:signature|security-token|credential))=)[^\s\"'<>&;#]+",

@@ -94,7 +94,8 @@ def test_everything_that_a_run_names_can_be_made() -> None:
 
 def test_what_is_missing_is_made_and_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(room, "MAKERS", {"words-1": lambda: made.append(1)})
+    makers = {"words-1": lambda: made.append(1), "charts-start-2": lambda: None}
+    monkeypatch.setattr(room, "MAKERS", makers)
     recipe = Job(next(s for s in SETTINGS if s.name == "charts"), "kl", 0, 1e-3).recipe()
     with pytest.raises(UserError, match="charts-1"):
         prepare(recipe)
