@@ -14,7 +14,7 @@ from taid_vlm.analysis.masses import FIGURES, Measured, beside, intervals, measu
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import Record, read_records
 from taid_vlm.losses.figures import HEAD_TOKENS, TAIL_SHARE
-from taid_vlm.models.teacher import Teacher, teacher_from_checkpoint, teacher_without_weights
+from taid_vlm.models.teacher import Teacher, outline_of, teacher_from_checkpoint, teacher_without_weights
 from taid_vlm.models.vocabulary import shared_vocabulary
 from taid_vlm.recipe import Recipe, load_recipe
 from taid_vlm.report.chart import Chart, Line
@@ -95,14 +95,7 @@ def _teacher(recipe: Recipe, device: torch.device, precision: str, say: Callable
         teacher.model.to(device) if spec.placement == "sharded" else None
         return teacher
 
-    outline = teacher_without_weights(
-        spec.checkpoint,
-        spec.language_model,
-        spec.chat_template,
-        spec.revision,
-        trust_remote_code=spec.trust_remote_code,
-    )
-    yield Speaker(TEACHER, outline, opened)
+    yield Speaker(TEACHER, outline_of(spec), opened)
 
 
 def _student(name: str, device: torch.device) -> Speaker:

@@ -9,7 +9,7 @@ import numpy as np
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.models.student import count_parameters
-from taid_vlm.models.teacher import teacher_without_weights
+from taid_vlm.models.teacher import outline_of
 from taid_vlm.recipe import load_recipe
 from taid_vlm.report.run_files import Run
 from taid_vlm.study.methods import METHODS
@@ -178,11 +178,4 @@ def _parameters(run: Run) -> float:
     spec = load_recipe(run.folder / "recipe.yaml").teacher
     if spec is None:
         raise UserError(f"{run.name} has no teacher; the capacity gap is between students and teachers")
-    outline = teacher_without_weights(
-        spec.checkpoint,
-        spec.language_model,
-        spec.chat_template,
-        spec.revision,
-        trust_remote_code=spec.trust_remote_code,
-    )
-    return round(count_parameters(outline.model) / 1e6, 3)
+    return round(count_parameters(outline_of(spec).model) / 1e6, 3)

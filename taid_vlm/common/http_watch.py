@@ -63,19 +63,13 @@ def _watched(kind: type[http.client.HTTPConnection], watch: Watch, host: str, **
     return connection
 
 
-class _Http(urllib.request.HTTPHandler):
+class _Watched(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     def __init__(self, watch: Watch) -> None:
         super().__init__()
         self._watch = watch
 
     def http_open(self, request: urllib.request.Request) -> Any:
         return self.do_open(partial(_watched, http.client.HTTPConnection, self._watch), request)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, watch: Watch) -> None:
-        super().__init__()
-        self._watch = watch
 
     def https_open(self, request: urllib.request.Request) -> Any:
         return self.do_open(partial(_watched, http.client.HTTPSConnection, self._watch), request)
@@ -98,7 +92,7 @@ def send(request: urllib.request.Request, watch: Watch, timeout: float, most_byt
         OSError, http.client.HTTPException, ValueError: no whole reply; the last is a TLS socket that was shut under the reader.
         urllib.error.HTTPError: another status than 200, a redirect among them.
     """
-    opener = urllib.request.build_opener(_Http(watch), _Https(watch), _StayHere())
+    opener = urllib.request.build_opener(_Watched(watch), _StayHere())
     with opener.open(request, timeout=timeout) as reply:
         raw: bytes = reply.read(most_bytes + 1)
         # A read of so many bytes does not tell that the stated length was not reached.

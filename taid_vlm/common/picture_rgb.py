@@ -2,6 +2,20 @@
 
 from PIL import Image, ImageOps
 
+from taid_vlm.common.picture_bounds import check_pixels
+
+
+def decoded(image: Image.Image, limit: int) -> Image.Image:
+    """All of an opened picture, as :func:`as_rgb` gives it.
+
+    Raises:
+        TooManyPixelsError: it holds more pixels than ``limit``, whatever its head says.
+        Exception: it is broken; decoders raise many types.
+    """
+    image.load()
+    check_pixels(image, limit)
+    return as_rgb(image)
+
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """Upright (EXIF), 8-bit RGB, transparency on white, 16 bits scaled, the first frame."""

@@ -1,8 +1,9 @@
 """Is there a network? One short question: clients of the hub ask again and again."""
 
-import threading
 import urllib.error
 import urllib.request
+
+from taid_vlm.common.time_limit import within
 
 
 def why_unreachable(address: str, seconds: float) -> str:
@@ -10,20 +11,11 @@ def why_unreachable(address: str, seconds: float) -> str:
 
     Proxies are those of the environment.
     """
-    found = [f"no answer within {seconds:g} s"]
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=seconds).close()
-        except urllib.error.HTTPError:
-            found[0] = ""  # it refuses, so it is there
-        except Exception as error:  # no such host, no way there, no certificate, ...
-            found[0] = str(getattr(error, "reason", error))
-        else:
-            found[0] = ""
-
-    # Looking up a name has no time limit of its own.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return found[0]
+    request = urllib.request.Request(address, method="HEAD")
+    try:
+        within(seconds, lambda: urllib.request.urlopen(request, timeout=seconds).close())
+    except urllib.error.HTTPError:
+        return ""  # it refuses, so it is there
+    except Exception as error:  # no such host, no way there, no certificate, no answer in time, ...
+        return str(getattr(error, "reason", error))
+    return ""

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from PIL import ExifTags, Image
 
-from taid_vlm.common.picture_bounds import TooManyPixelsError, check_pixels, max_pixels, opened
-from taid_vlm.common.picture_rgb import as_rgb
+from taid_vlm.common.picture_bounds import TooManyPixelsError, max_pixels, opened
+from taid_vlm.common.picture_rgb import decoded
 from taid_vlm.data.pictures import Picture, open_stream
 from taid_vlm.data.record import BadSampleError
 
@@ -25,9 +25,7 @@ def open_image(picture: Picture) -> Image.Image:
     """
     limit = max_pixels()
     with _opened(picture, limit) as (image, _):
-        image.load()
-        check_pixels(image, limit)
-        return as_rgb(image)
+        return decoded(image, limit)
 
 
 def image_size(picture: Picture) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """Uploading an export to the model hub: into which repository, and in one message why it is not there."""
 
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.files import write_atomic
 from taid_vlm.common.markdown import one_line
 from taid_vlm.common.secrets import without_secrets
+from taid_vlm.common.time_limit import within
 
 ANSWER_S = 60.0  # seconds for a short question; the hub's client would wait for ever
 # transformers prefers one file over shards: what an earlier upload left under these names would be loaded in place of this one.
@@ -27,10 +27,6 @@ ADVICE = {
 }
 LOADS = re.compile(r'from_pretrained\("([^"]+)"')  # the first line of a card that does, whatever it loads
 T = TypeVar("T")
-
-
-class _NoAnswerError(Exception):
-    """The hub is silent."""
 
 
 def full_name(repository: str) -> str:
@@ -106,24 +102,8 @@ def _address(card: Path, repository: str) -> None:
 
 
 def _answer(call: Callable[[], T]) -> T:
-    """What ``call`` returns or raises, if it does within ``ANSWER_S`` seconds."""
-    returned: list[T] = []
-    raised: list[BaseException] = []
-
-    def ask() -> None:
-        try:
-            returned.append(call())
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(ANSWER_S)
-    if raised:
-        raise raised[0]
-    if not returned:
-        raise _NoAnswerError(f"no answer within {ANSWER_S:g} s")
-    return returned[0]
+    """What the hub answers, or how its client fails, if it does within ``ANSWER_S`` seconds."""
+    return within(ANSWER_S, call)
 
 
 def _reason(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
@@ -161,6 +161,28 @@ def teacher_without_weights(
         template = template_text(chat_template or PLAIN_TEMPLATE)
         student, own = join(StudentSpec(language_model=spec), language_model, tokenizer, None, template)
     return Teacher(student.requires_grad_(False).eval(), own, "", None, sees=False)
+
+
+class NamedTeacher(Protocol):
+    """A teacher as a recipe names it: a checkpoint or a language model."""
+
+    @property
+    def checkpoint(self) -> str | None: ...
+    @property
+    def language_model(self) -> LanguageModelSpec | None: ...
+    @property
+    def chat_template(self) -> str | None: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def trust_remote_code(self) -> bool: ...
+
+
+def outline_of(named: NamedTeacher, dtype: torch.dtype = torch.float32) -> Teacher:
+    """As :func:`teacher_without_weights`, of the teacher that a recipe names."""
+    return teacher_without_weights(
+        named.checkpoint, named.language_model, named.chat_template, named.revision, dtype, named.trust_remote_code
+    )
 
 
 def _frozen(student: Student, processor: Processor, spec: StudentSpec | None) -> Teacher:

@@ -8,7 +8,7 @@ from taid_vlm.losses import LossSpec
 from taid_vlm.models.assemble import build_student
 from taid_vlm.models.processor import Processor
 from taid_vlm.models.student import Student
-from taid_vlm.models.teacher import Teacher, teacher_without_weights
+from taid_vlm.models.teacher import Teacher, outline_of
 from taid_vlm.models.vocabulary import shared_vocabulary
 from taid_vlm.recipe.schema import Recipe
 
@@ -38,15 +38,7 @@ def build_models(recipe: Recipe, spec: LossSpec) -> Models:
     student, processor = build_student(recipe.student, recipe.seed, load_weights=False)
     if recipe.teacher is None or not spec.needs_teacher:
         return Models(student, processor, None, None, False)
-    asked = recipe.teacher
-    teacher = teacher_without_weights(
-        asked.checkpoint,
-        asked.language_model,
-        asked.chat_template,
-        asked.revision,
-        getattr(torch, asked.dtype),
-        asked.trust_remote_code,
-    )
+    teacher = outline_of(recipe.teacher, getattr(torch, recipe.teacher.dtype))
     rows = (student.head.weight.shape[0], teacher.head_weight.shape[0])
     vocabulary = shared_vocabulary(processor.tokenizer, teacher.processor.tokenizer, *rows)
     # The same spec may stand for other weights, which only training can compare.

@@ -1,4 +1,4 @@
-"""What runs start from, made once and kept in the cache: data, the students' start for text, smaller teachers."""
+"""What runs start from, made once and kept in the cache: data, the students' starts, smaller teachers."""
 
 import json
 import shutil

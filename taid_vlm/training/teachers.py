@@ -8,9 +8,9 @@ from taid_vlm.models.language_model import use_attention
 from taid_vlm.models.student import Student
 from taid_vlm.models.teacher import (
     Teacher,
+    outline_of,
     teacher_from_checkpoint,
     teacher_from_language_model,
-    teacher_without_weights,
 )
 from taid_vlm.recipe.schema import Recipe, TeacherSpec
 from taid_vlm.training.cache.identity import identity_of, known_teacher, remember
@@ -49,13 +49,7 @@ def late_teacher(recipe: Recipe, device: torch.device, say: Callable[[str], None
 def _loaded(spec: TeacherSpec) -> Teacher:
     dtype: torch.dtype = getattr(torch, spec.dtype)
     if spec.placement == "served":
-        return teacher_without_weights(
-            spec.checkpoint,
-            spec.language_model,
-            spec.chat_template,
-            spec.revision,
-            trust_remote_code=spec.trust_remote_code,
-        )
+        return outline_of(spec)
     identity = identity_of(spec) if spec.cache.enabled else None
     if spec.checkpoint is not None:
         teacher = teacher_from_checkpoint(

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from taid_vlm.commands.examples import GO_ON
 from taid_vlm.commands.quiet import quietly
 from taid_vlm.commands.teaching import CommandStoppedError, teach
 from taid_vlm.common.stopping import INTERRUPTED, RESUMABLE, TERMINATED
+from tests.terminal import read_terminal
 from tests.tiny.recipes import distil, tiny_recipe
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -93,15 +93,7 @@ def on_terminal(arguments: list[str], cwd: Path, **environment: str) -> str:
         env={**os.environ, "TERM": "xterm-256color", **environment},
     ) as process:
         os.close(theirs)
-        said, until = b"", time.monotonic() + 60
-        while time.monotonic() < until:
-            try:
-                more = os.read(ours, 65536)
-            except OSError:  # the other side is closed
-                break
-            if not more:
-                break
-            said += more
+        said = read_terminal(ours)
         process.wait(timeout=120)
     os.close(ours)
     return said.decode()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from taid_vlm.common.progress import bar, plain_lines, waiting
+from tests.terminal import read_terminal
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -33,13 +34,7 @@ def on_terminal(out_too: bool, **environment: str) -> tuple[str, str]:
     given = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=theirs, stdout=out, stderr=theirs, env=given)
     os.close(theirs)
-    drawn, until = b"", time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            more = os.read(ours, 65536)
-        except OSError:  # the other side is closed
-            break
-        drawn += more
+    drawn = read_terminal(ours)
     printed, _ = process.communicate(timeout=60)
     os.close(ours)
     assert process.returncode == 0, drawn

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def stopped_after(step: int, error: BaseException, patch: pytest.MonkeyPatch) -> None:
+def train_until(step: int, error: BaseException, recipe: Recipe, run_dir: Path) -> None:
+    """Train up to a step that ``error`` ends."""
     tell = RunLog.step
 
     def until(log: RunLog, number: int, *rest: Any) -> None:
@@ -51,7 +53,10 @@ def stopped_after(step: int, error: BaseException, patch: pytest.MonkeyPatch) ->
         if number == step:
             raise error
 
-    patch.setattr(RunLog, "step", until)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunLog, "step", until)
+        with pytest.raises(type(error), match=re.escape(str(error)) or None):
+            train(recipe, run_dir)
 
 
 def logged(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
@@ -81,10 +86,7 @@ def test_a_real_library_has_each_figure_once_though_the_run_was_interrupted(
         pytest.skip(f"the tracker {name} is not installed")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     recipe, run_dir = recipe_of(language_model, easy_vqa, name), tmp_path / f"run-{type(error).__name__}"
-    with monkeypatch.context() as patch:
-        stopped_after(3, error, patch)  # a step after the checkpoint of step 2
-        with pytest.raises(type(error)):
-            train(recipe, run_dir)
+    train_until(3, error, recipe, run_dir)  # a step after the checkpoint of step 2
     cut = settled(name, run_dir, ends=1)
     train(recipe, run_dir)
     written = settled(name, run_dir, ends=2)
@@ -179,13 +181,10 @@ def first_settings(library: StandIn) -> dict[str, Any]:
 
 @pytest.mark.parametrize("library", ["wandb"], indirect=True)
 def test_wandb_goes_on_with_the_run_and_knows_how_it_ended(
-    tmp_path: Path, language_model: Path, easy_vqa: Path, library: StandIn, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, language_model: Path, easy_vqa: Path, library: StandIn
 ) -> None:
     recipe, run_dir = recipe_of(language_model, easy_vqa, "wandb"), tmp_path / "mine"
-    with monkeypatch.context() as patch:
-        stopped_after(3, StoppedError("asked to stop"), patch)
-        with pytest.raises(StoppedError):
-            train(recipe, run_dir)
+    train_until(3, StoppedError("asked to stop"), recipe, run_dir)
     (begun,) = library.named("init")
     assert begun == {"project": "taid-vlm", "name": "mine", "dir": str(run_dir)}
     assert first_settings(library)["training"]["lr"] == 5e-3
@@ -202,13 +201,10 @@ def test_wandb_goes_on_with_the_run_and_knows_how_it_ended(
 
 @pytest.mark.parametrize("library", ["mlflow"], indirect=True)
 def test_mlflow_goes_on_with_the_run_and_knows_how_it_ended(
-    tmp_path: Path, language_model: Path, easy_vqa: Path, library: StandIn, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, language_model: Path, easy_vqa: Path, library: StandIn
 ) -> None:
     recipe, run_dir = recipe_of(language_model, easy_vqa, "mlflow"), tmp_path / "mine"
-    with monkeypatch.context() as patch:
-        stopped_after(3, ValueError("broken"), patch)
-        with pytest.raises(ValueError, match="broken"):
-            train(recipe, run_dir)
+    train_until(3, ValueError("broken"), recipe, run_dir)
     assert library.named("init")[0]["run_name"] == "mine"
     assert library.named("init")[0]["run_id"] is None
     assert first_settings(library)["training.lr"] == 5e-3
@@ -224,13 +220,10 @@ def test_mlflow_goes_on_with_the_run_and_knows_how_it_ended(
 
 @pytest.mark.parametrize("library", ["trackio"], indirect=True)
 def test_trackio_begins_a_run_of_its_own_and_goes_on_with_it(
-    tmp_path: Path, language_model: Path, easy_vqa: Path, library: StandIn, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, language_model: Path, easy_vqa: Path, library: StandIn
 ) -> None:
     recipe, run_dir = recipe_of(language_model, easy_vqa, "trackio"), tmp_path / "mine"
-    with monkeypatch.context() as patch:
-        stopped_after(3, KeyboardInterrupt(), patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, run_dir)
+    train_until(3, KeyboardInterrupt(), recipe, run_dir)
     train(recipe, run_dir)
     first, second = library.named("init")
     assert first == {"project": "taid-vlm", "name": "mine"}  # another run of that name is left alone
@@ -241,13 +234,10 @@ def test_trackio_begins_a_run_of_its_own_and_goes_on_with_it(
 
 @pytest.mark.parametrize("library", ["wandb"], indirect=True)
 def test_a_run_of_another_recipe_in_the_folder_is_another_run_of_the_tracker(
-    tmp_path: Path, language_model: Path, easy_vqa: Path, library: StandIn, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, language_model: Path, easy_vqa: Path, library: StandIn
 ) -> None:
     """The first one has no checkpoint, so that its folder may be taken."""
-    with monkeypatch.context() as patch:
-        stopped_after(1, KeyboardInterrupt(), patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe_of(language_model, easy_vqa, "wandb"), tmp_path / "run")
+    train_until(1, KeyboardInterrupt(), recipe_of(language_model, easy_vqa, "wandb"), tmp_path / "run")
     train(recipe_of(language_model, easy_vqa, "wandb", lr=1e-4), tmp_path / "run")
     assert [set(begun) for begun in library.named("init")] == [{"project", "name", "dir"}] * 2
     assert [told["step"] for told in library.named("log") if "loss" in told[0]] == [1, 1, 2, 3, 4, 5]

@@ -5,8 +5,8 @@ from pathlib import Path
 from PIL import Image
 
 from taid_vlm.common.files import open_plain
-from taid_vlm.common.picture_bounds import TooManyPixelsError, check_pixels, max_pixels, opened
-from taid_vlm.common.picture_rgb import as_rgb
+from taid_vlm.common.picture_bounds import TooManyPixelsError, max_pixels, opened
+from taid_vlm.common.picture_rgb import decoded
 
 
 class BrokenImageError(Exception):
@@ -22,9 +22,7 @@ def open_picture(path: Path) -> Image.Image:
     limit = max_pixels()
     try:
         with open_plain(path) as stream, opened(stream, limit) as image:
-            image.load()
-            check_pixels(image, limit)
-            return as_rgb(image)
+            return decoded(image, limit)
     except FileNotFoundError as error:
         raise BrokenImageError(f"image {path.name} is missing") from error
     except TooManyPixelsError as error:

@@ -20,7 +20,7 @@ from taid_vlm.common.remote_code import trusted
 from taid_vlm.models.native.loading import is_native
 from taid_vlm.models.saved import allowed_spec, read_about
 from taid_vlm.models.specs import LanguageModelSpec, VisionEncoderSpec
-from taid_vlm.models.teacher import Teacher, teacher_without_weights
+from taid_vlm.models.teacher import Teacher, outline_of
 from taid_vlm.recipe.schema import TeacherSpec
 from taid_vlm.training.placement.quantized import placed_fingerprint
 
@@ -32,9 +32,7 @@ def known_teacher(spec: TeacherSpec, dtype: Any) -> Teacher | None:
     identity = identity_of(spec)
     if identity is None:
         return None
-    teacher = teacher_without_weights(
-        spec.checkpoint, spec.language_model, spec.chat_template, spec.revision, dtype, spec.trust_remote_code
-    )
+    teacher = outline_of(spec, dtype)
     try:
         teacher.fingerprint = _memory(identity, teacher).read_text().strip()
     except OSError:
