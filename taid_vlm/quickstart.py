@@ -15,6 +15,7 @@ from taid_vlm.common.files import write_atomic
 from taid_vlm.common.paths import resolve
 from taid_vlm.common.progress import waiting
 from taid_vlm.recipe import Recipe, load_recipe
+from taid_vlm.recipe.origin import origin_of
 
 STUDENTS = ("sft", "kl", "taid")
 TASK = "easy_vqa"
@@ -55,7 +56,8 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
         output = output / "own-teacher"
     if restart:
         _forget(output)
-    recipes = student_recipes(overrides, f"cache:{OWN_TEACHER}/student" if train_teacher else SHIPPED_TEACHER)
+    source = f"cache:{OWN_TEACHER}/student" if train_teacher else SHIPPED_TEACHER
+    recipes = student_recipes(overrides, source)
     _check_evaluation(recipes["taid"])
     _check_folders(recipes, output)
     for name in ASSETS:
@@ -67,7 +69,8 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
     students = {}
     for name, recipe in recipes.items():
         console.print(f"\n[bold]{name}[/bold]: {recipe.description}")
-        students[name] = _train(recipe, output / name, store)
+        origin = origin_of(f"quickstart/{name}", _given(name, overrides, source))
+        students[name] = _train(recipe, output / name, store, origin)
     models = {"teacher": teacher, **students}
     results = {name: _evaluate(path, output / "evaluation" / name, recipes["taid"]) for name, path in models.items()}
     rows = [
@@ -84,17 +87,20 @@ def quickstart(output: Path, overrides: list[str], train_teacher: bool = False, 
 
 def student_recipes(overrides: list[str], teacher: str) -> dict[str, Recipe]:
     """The recipes that are compared, by name, with ``overrides``; ``sft`` has no teacher, so it gets none that concern one."""
-    recipes = {}
-    for name in STUDENTS:
-        given = [f"teacher.checkpoint={teacher}", *overrides]
-        if name == "sft":
-            given = [text for text in given if text.partition("=")[0].split(".")[0].strip() != "teacher"]
-        recipes[name] = load_recipe(f"quickstart/{name}", given)
-    return recipes
+    return {name: load_recipe(f"quickstart/{name}", _given(name, overrides, teacher)) for name in STUDENTS}
+
+
+def _given(name: str, overrides: list[str], teacher: str) -> list[str]:
+    """The overrides of one student's recipe."""
+    given = [f"teacher.checkpoint={teacher}", *overrides]
+    if name == "sft":
+        given = [text for text in given if text.partition("=")[0].split(".")[0].strip() != "teacher"]
+    return given
 
 
 def _train_teacher() -> Path:
-    return _train(load_recipe("quickstart/teacher"), cache_folder() / OWN_TEACHER, None)
+    name = "quickstart/teacher"
+    return _train(load_recipe(name), cache_folder() / OWN_TEACHER, None, origin_of(name))
 
 
 def _check_folders(recipes: dict[str, Recipe], output: Path) -> None:
@@ -130,12 +136,12 @@ def _forget(output: Path) -> None:
         (output / name).unlink(missing_ok=True)
 
 
-def _train(recipe: Recipe, run_dir: Path, store: object) -> Path:
+def _train(recipe: Recipe, run_dir: Path, store: object, origin: dict[str, Any] | None = None) -> Path:
     from taid_vlm.run import in_training
     from taid_vlm.training.loop import train
 
     measures = in_training(recipe, run_dir.name)  # as evaluation.every says
-    return train(recipe, run_dir, store=store, evaluate=measures)  # type: ignore[arg-type]
+    return train(recipe, run_dir, store=store, evaluate=measures, origin=origin)  # type: ignore[arg-type]
 
 
 def _evaluate(model: Path, output: Path, recipe: Recipe):  # type: ignore[no-untyped-def]

@@ -86,7 +86,8 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Where training would have begun; the first training ends the call."""
     begun: list[Path] = []
 
-    def train(recipe: Recipe, run_dir: Path, store: object) -> Path:
+    def train(recipe: Recipe, run_dir: Path, store: object, origin: dict[str, object]) -> Path:
+        assert str(origin["recipe"]).startswith("quickstart/")
         begun.append(run_dir)
         raise TrainedError
 

@@ -13,7 +13,7 @@ def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="do not try to reach the hub")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print what was found as JSON")] = False,
 ) -> None:
-    """Look at this machine: versions, devices, speed of bf16, attention kernels, disk, optional packages; and what to do."""
+    """Look at this machine and say what it lacks. Versions, devices, speed of bf16, attention kernels, disk, optional packages."""
     from taid_vlm.doctor import examine
 
     examine(offline=offline, as_json=as_json)

@@ -69,7 +69,7 @@ def cache(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print only the folder of the cache")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print only what the cache holds, as JSON")] = False,
 ) -> None:
-    """Run the teacher once over the data and keep what it says, for training without it; see docs/teacher-cache.md."""
+    """Run the teacher once over the data and keep what it says. Training then needs no teacher; see docs/teacher-cache.md."""
     from taid_vlm.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
@@ -90,7 +90,7 @@ def answers(
     output: Annotated[Path, typer.Option(help="folder to write; it must not be there yet")] = Path("answers"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print only the folder")] = False,
 ) -> None:
-    """Let the teacher answer the training questions, as a data set to learn from and to share; see docs/teachers.md."""
+    """Let the teacher answer the training questions. The answers are a data set to learn from and to share; see docs/teachers.md."""
     from taid_vlm.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
@@ -119,7 +119,7 @@ def preview(
     html: Annotated[Path | None, typer.Option(help="also write a page, with pictures and their tiles")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
 ) -> None:
-    """Show samples as both models will see them: tiles, tokens, supervised answers; lengths, and what is left out and why."""
+    """Show samples as both models will see them. Tiles, tokens, supervised answers, lengths, and what is left out and why."""
     from taid_vlm.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])

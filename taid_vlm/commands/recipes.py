@@ -16,15 +16,18 @@ recipes_app = typer.Typer(help="List, show and copy the shipped recipes.", no_ar
 def recipes_ls(
     as_json: Annotated[bool, typer.Option("--json", help="print a list of names and descriptions as JSON")] = False,
 ) -> None:
-    """Names of the shipped recipes."""
+    """The shipped recipes, each with what it is."""
     from taid_vlm.recipe import list_recipes
+    from taid_vlm.recipe.loading import description_of
 
-    names = list_recipes()
-    if not as_json:
-        print("\n".join(names))
+    rows = {name: description_of(name) for name in list_recipes()}
+    if as_json:
+        said = [{"name": name, "description": description} for name, description in rows.items()]
+        print(json.dumps(said, indent=2, ensure_ascii=False))
         return
-    rows = [{"name": name, "description": _description(name)} for name in names]
-    print(json.dumps(rows, indent=2, ensure_ascii=False))
+    width = max(map(len, rows))
+    for name, description in rows.items():
+        print(f"{name:{width}}  {description or ''}".rstrip())
 
 
 @recipes_app.command("show")
@@ -55,13 +58,3 @@ def recipes_cp(
         raise UserError(f"{target} exists; choose another name")
     write_atomic(target, dump_recipe(load_recipe(recipe)))
     print(target)
-
-
-def _description(name: str) -> str | None:
-    """What a shipped file says of itself; None where it lacks keys that its user gives, such as paths."""
-    from taid_vlm.recipe import load_recipe
-
-    try:
-        return load_recipe(name).description
-    except UserError:
-        return None

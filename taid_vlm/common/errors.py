@@ -15,7 +15,10 @@ class UserError(Exception):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A half-sentence that lists the names closest to ``name``, or all of them when none is close."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
-        return "did you mean " + " or ".join(repr(n) for n in close) + "?"
-    return "known names: " + (", ".join(names) if names else "none")
+    return close_names(name, names) or "known names: " + (", ".join(names) if names else "none")
+
+
+def close_names(name: str, known: Iterable[str]) -> str:
+    """A half-sentence that lists the names closest to ``name``; empty when none is close."""
+    close = get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+    return "did you mean " + " or ".join(map(repr, close)) + "?" if close else ""

@@ -10,8 +10,10 @@ from taid_vlm.common.visible import on_one_line
 
 FIELDS = re.compile(r"\A---\r?\n(.*?\n)---\r?(?:\n|\Z)", re.DOTALL)
 MARKS = re.compile(r"[\\`*~\[\]<>|$&]|(?<![^\W_])_|_(?![^\W_])")
+BREAKS = frozenset("\x85\u2028\u2029")  # line breaks to YAML: written as they are, they are read as spaces
 # What begins a heading, a list, a quotation or a rule at the start of a line.
 BEGINNING = re.compile(r"^(?:[#=]|[+-](?=[\s+-]|$)|(\d+)(?=[.)](?:\s|$)))")
+CLOSING = re.compile(r"(?<=\s)#+$")  # in a heading it would end it and not show
 
 
 def one_line(text: str) -> str:
@@ -21,8 +23,15 @@ def one_line(text: str) -> str:
 
 def plain(text: str) -> str:
     """Text as a line of prose, a heading or a cell of a table: nothing in it is markup, a link or HTML."""
-    escaped = MARKS.sub(r"\\\g<0>", one_line(text))
+    escaped = CLOSING.sub(r"\\\g<0>", MARKS.sub(r"\\\g<0>", one_line(text)))
     return BEGINNING.sub(lambda found: f"{found[0]}\\" if found[1] else f"\\{found[0]}", escaped)
+
+
+def _dumped(fields: Mapping[str, Any]) -> str:
+    text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    if BREAKS.isdisjoint(text):
+        return text
+    return str(yaml.safe_dump(fields, sort_keys=False))  # escaped
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -41,7 +50,7 @@ def fenced(text: str, language: str = "") -> str:
 def card(fields: Mapping[str, Any], body: str) -> str:
     """A card: fields that a hub reads, then Markdown. Fields without a value are left out."""
     kept = {key: value for key, value in fields.items() if value not in (None, "", [])}
-    return f"---\n{yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)}---\n{body}"
+    return f"---\n{_dumped(kept)}---\n{body}"
 
 
 def read_card(text: str) -> tuple[dict[str, Any], str]:

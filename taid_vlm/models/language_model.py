@@ -53,10 +53,7 @@ def load_language_model(
     trust = trusted(source, spec.revision, spec.trust_remote_code)
     options: dict[str, Any] = {"revision": spec.revision, "trust_remote_code": trust}
     if spec.gguf_file is not None:
-        if load_weights:
-            source = str(_converted_gguf(Path(source), spec.gguf_file))
-        else:
-            options["gguf_file"] = spec.gguf_file
+        source = str(_converted_gguf(Path(source), spec.gguf_file, load_weights))
     try:
         model, tokenizer = _open(source, dtype, load_weights, options)
     except (OSError, ValueError, UnpicklingError) as error:
@@ -78,9 +75,6 @@ def _open(source: str, dtype: torch.dtype, load_weights: bool, options: dict[str
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
     else:
         config = AutoConfig.from_pretrained(source, **options)
-        # A GGUF's config asks for its quantiser; what is built here has plain floats.
-        if "gguf_file" in options and hasattr(config, "quantization_config"):
-            del config.quantization_config
         trust = options["trust_remote_code"]
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust)
     return model, AutoTokenizer.from_pretrained(source, **options)
@@ -102,29 +96,42 @@ def checked_source(spec: LanguageModelSpec) -> str:
     return source
 
 
-def _converted_gguf(folder: Path, file_name: str) -> Path:
-    """Convert a GGUF file to safetensors once; later loads read the result from the cache in a second."""
+def _converted_gguf(folder: Path, file_name: str, load_weights: bool) -> Path:
+    """Convert a GGUF file once; later loads read the result from the cache in a second.
+
+    Args:
+        load_weights: False converts config and tokenizer alone, unless the weights are there already.
+    """
     gguf = folder / file_name
-    target = cache_folder() / "converted" / f"{gguf.stem}-{sha256_of(gguf)[:16]}"
+    whole = cache_folder() / "converted" / f"{gguf.stem}-{sha256_of(gguf)[:16]}"
+    target = whole if load_weights or whole.is_dir() else whole.with_name(f"{whole.name}-outline")
     if target.is_dir():
         return target
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    require_space(target, 12 * gguf.stat().st_size, f"the converted {file_name}")
-    options: dict[str, Any] = {"gguf_file": file_name, "trust_remote_code": False}
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
-    tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-    # The weights are plain floats now: without this, saving would ask for a GGUF quantiser.
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.hf_quantizer = None
-    model.is_quantized = False
+    if load_weights:
+        require_space(target, 12 * gguf.stat().st_size, f"the converted {file_name}")
     with new_folder(target) as temporary:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+        _write_converted(folder, file_name, load_weights, temporary)
         for licence in folder.glob("LICENSE*"):
             shutil.copy(licence, temporary)
     return target
+
+
+def _write_converted(folder: Path, file_name: str, load_weights: bool, target: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"gguf_file": file_name, "trust_remote_code": False}
+    if load_weights:
+        converted: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options)
+        converted.hf_quantizer = None
+        converted.is_quantized = False
+        config = converted.config
+    else:
+        converted = config = AutoConfig.from_pretrained(folder, **options)
+    # What is built of it has plain floats: without this, saving and building would ask for a GGUF quantiser.
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    converted.save_pretrained(target)
+    AutoTokenizer.from_pretrained(folder, **options).save_pretrained(target)
 
 
 def use_attention(model: Any, name: str) -> None:

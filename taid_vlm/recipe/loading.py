@@ -1,5 +1,6 @@
 """From a recipe's name or file to a checked :class:`Recipe`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -7,7 +8,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from taid_vlm.common.errors import UserError, did_you_mean
+from taid_vlm.common.errors import UserError, close_names, did_you_mean
 from taid_vlm.common.paths import recipes_folder
 from taid_vlm.recipe.schema import Recipe
 from taid_vlm.recipe.source import Source, apply_override, read_source
@@ -57,6 +58,12 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError("the recipe does not fit:\n" + "\n".join(f"  {line}" for line in lines)) from error
 
 
+def description_of(name: str) -> str | None:
+    """What a recipe says of itself, whether it fits the schema or lacks keys that its user gives."""
+    said = read_source(find_recipe(name)).content.get("description")
+    return str(said) if said else None
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The resolved recipe as YAML; loading it gives an equal recipe."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -71,8 +78,19 @@ def _explain(problem: Any, source: Source) -> str:
     if problem["type"] == "missing":
         return f"{place}: the key {dotted!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(problem["input"], (dict, BaseModel)) else f" (found {problem['input']!r})"
+    found = (
+        "" if isinstance(problem["input"], (dict, BaseModel)) else f" (found {problem['input']!r}{_near_miss(problem)})"
+    )
     return f"{place}: {dotted + ': ' if dotted else ''}{message}{found}"
+
+
+def _near_miss(problem: Any) -> str:
+    """Of a value that is none of those allowed, which pydantic's message lists: those that it looks like."""
+    if problem["type"] != "literal_error" or not isinstance(problem["input"], str):
+        return ""
+    allowed = re.findall("'([^']*)'", problem["ctx"]["expected"])
+    meant = close_names(problem["input"], allowed)
+    return f"; {meant}" if meant else ""
 
 
 def _fields_at(keys: tuple[str, ...]) -> list[str]:

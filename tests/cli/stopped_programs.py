@@ -9,11 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from typer.testing import CliRunner
 
 from taid_vlm.cli import app
+from tests.eval.fakes import without_speed
 
+# Functions that a test lets wait.
+STUDENT_ANSWERS = "taid_vlm_eval.models.student:StudentModel.answer"
+STEP = "taid_vlm.training.loop:_Run._step"
+TRAINING: dict[str, Any] = {"steps": 4, "batch_size": 4, "lr": 5e-3, "precision": "fp32", "trackers": []}
 ROOT = Path(__file__).parents[2]
 KEPT = "stopped: what was done is kept; the same command goes on from there\n  taid-vlm {}\n"
 LOST = "stopped: nothing was kept; the same command starts anew\n"
@@ -150,3 +156,9 @@ def run(*arguments: str) -> str:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below, hidden ones too, by its path."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def evaluated(folder: Path) -> dict[str, Any]:
+    """Everything that an evaluation of the task ``small`` wrote, but for its speed."""
+    found: dict[str, Any] = contents(folder)
+    return found | {"small.result.json": without_speed(folder / "small.result.json")}

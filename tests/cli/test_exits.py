@@ -149,9 +149,11 @@ def test_quiet_commands_print_the_result_alone(tmp_path: Path, language_model: P
 
 
 def test_recipes_as_json(tmp_path: Path) -> None:
-    names = run("recipes", "ls", cwd=tmp_path).stdout.split()
+    listed = run("recipes", "ls", cwd=tmp_path).stdout.splitlines()
     rows = json.loads(run("recipes", "ls", "--json", cwd=tmp_path).stdout)
-    assert [row["name"] for row in rows] == names
+    assert [" ".join(line.split()) for line in listed] == [
+        " ".join(filter(None, (row["name"], row["description"]))) for row in rows
+    ]
     described = {row["name"]: row["description"] for row in rows}
     assert "TAID" in described["quickstart/taid"]
     assert described["quickstart/student"] is None  # a base, no recipe by itself

@@ -2,7 +2,6 @@
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,16 +9,10 @@ from safetensors.torch import load_file
 
 from taid_vlm.common.stopping import INTERRUPTED, TERMINATED
 from taid_vlm.training.cache import fill
-from tests.cli.stopped_programs import (
-    KEPT,
-    contents,
-    run,
-    stop,
-)
-from tests.eval.fakes import without_speed, write_rows, write_task
+from tests.cli.stopped_programs import KEPT, STUDENT_ANSWERS, contents, evaluated, run, stop
+from tests.eval.fakes import write_rows, write_task
 
 pytestmark = pytest.mark.slow
-STUDENT_ANSWERS = "taid_vlm_eval.models.student:StudentModel.answer"
 
 
 def cached(folder: Path) -> dict[str, torch.Tensor]:
@@ -48,12 +41,6 @@ def test_a_cache_keeps_the_samples_that_the_teacher_has_read(
     assert gone_on.keys() == whole.keys()
     for found in (kept, gone_on):
         assert all(torch.equal(tensor, whole[key]) for key, tensor in found.items())
-
-
-def evaluated(folder: Path) -> dict[str, Any]:
-    """Everything that an evaluation wrote, but for its speed."""
-    found: dict[str, Any] = contents(folder)
-    return found | {"small.result.json": without_speed(folder / "small.result.json")}
 
 
 def test_an_evaluation_keeps_its_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: Path) -> None:

@@ -1,7 +1,7 @@
 """Text of others in a card, read back by a parser of CommonMark and by one of YAML."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -32,6 +32,8 @@ HOSTILE = [
     "===",
     "+",
     "12)",
+    "1 #",
+    "a ##",
 ]
 TEXTS = st.one_of(
     st.sampled_from(HOSTILE),
@@ -85,6 +87,7 @@ def test_a_block_ends_where_it_is_closed(text: str) -> None:
         st.sampled_from(["license", "tags", "x"]), st.one_of(TEXTS, st.lists(TEXTS, min_size=1, max_size=3))
     )
 )
+@example({"license": "\x85", "x": ["a\u2028b", "\u2029"], "tags": "é"})  # line breaks to YAML alone
 def test_fields_are_read_as_they_were_written(fields: dict[str, object]) -> None:
     from huggingface_hub import RepoCard
 

@@ -150,6 +150,21 @@ def test_a_gguf_file_gives_config_and_tokenizer_without_its_tensors(tmp_path: Pa
         load(tmp_path, gguf_file="gone.gguf", load_weights=False)
 
 
+def test_a_gguf_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAID_VLM_CACHE", str(tmp_path / "cache"))
+    write_gguf(tmp_path / "first.gguf", tiny_language_model("llama", layers=2), tensors=True)
+    write_gguf(tmp_path / "second.gguf", tiny_language_model("llama", layers=3), tensors=True)
+    load(tmp_path, gguf_file="first.gguf", load_weights=False)
+    whole, _ = load(tmp_path, gguf_file="second.gguf")
+    monkeypatch.setattr("gguf.GGUFReader.__init__", lambda *_: pytest.fail("parsed again"))
+    for name in ("first", "second"):
+        model, tokenizer = load(tmp_path, gguf_file=f"{name}.gguf", load_weights=False)
+        assert tokenizer("Hello").input_ids
+        assert not model.config.to_dict().get("quantization_config")
+    again, _ = load(tmp_path, gguf_file="second.gguf")
+    assert all(torch.equal(one, other) for one, other in zip(again.parameters(), whole.parameters(), strict=True))
+
+
 def student_spec(source: Path, vision: bool) -> StudentSpec:
     parts = {
         "vision_encoder": {"library": "timm", "name": "test_resnet", "weights": "random", "image_size": 64},

@@ -48,6 +48,11 @@ def test_overrides_win_over_the_file_and_the_file_over_its_base(tmp_path: Path) 
     ("change", "message"),
     [
         (("  steps: 10", "  step: 10"), r"r\.yaml:8: unknown key 'training\.step'; did you mean 'steps'"),
+        (
+            ("steps: 10", "optimizer: adamv"),
+            r"r\.yaml:8: training\.optimizer: .*'adafactor' \(found 'adamv'; did you mean 'adamw'\?\)",
+        ),
+        (("steps: 10", "optimizer: qqqq"), r"r\.yaml:8: training\.optimizer: .*'adafactor' \(found 'qqqq'\)"),
         (("steps: 10", "steps: many"), r"r\.yaml:8: training\.steps: .*integer.*found 'many'"),
         (("  lr: 1.0e-3", ""), r"the key 'training\.lr' is missing"),
         (("name: sft", "name: kl"), r"loss 'kl' needs a teacher"),
