@@ -62,6 +62,7 @@ def test_the_quickstart(
         tables.append([{key: value for key, value in row.items() if key != "answers_per_second"} for row in rows])
     assert tables[0] == tables[1]
     cut, whole = contents(tmp_path / "cut"), contents(tmp_path / "whole")
+    cut = {name: body for name, body in cut.items() if "/checkpoints/" not in name}  # that of the stop
     assert cut.keys() == whole.keys()
     same = {name for name in whole if name.endswith(("model.safetensors", "metrics.jsonl"))}
     assert {name for name in same if cut[name] != whole[name]} == set()
