@@ -104,7 +104,7 @@ class WrittenAnswers:
     ) -> Answered:
         """The records with the teacher's words as their last answer.
 
-        What is on disk is read, the rest is written a shard at a time; killed, it goes on at the shard it was at. Records that
+        What is on disk is read, the rest is written a shard at a time; stopped, it goes on at the batch it was at, killed at the shard. Records that
         do not end with a question and its answer (texts, broken ones) and those whose pictures cannot be read stay as they are, for
         screening to judge.
 
@@ -192,25 +192,31 @@ class WrittenAnswers:
 
     def _write(self, records: list[Record], keys: list[str]) -> dict[str, Outcome]:
         written: dict[str, Outcome] = {}
-        device = self.teacher.head_weight.device
-        for start in range(0, len(records), BATCH):
-            good = []
-            for record, key in zip(records[start : start + BATCH], keys[start : start + BATCH], strict=True):
-                try:
-                    length, pictures = self._question(record)
-                except (BadSampleError, UserError):  # what becomes of it is seen in the end
-                    continue
-                if length <= self.max_length:
-                    good.append((key, record.messages[:-1], pictures))
-                else:
-                    written[key] = Outcome("", "long question")
-            if good:
-                with autocast(device, self.precision), torch.no_grad():
-                    answers = self.teacher.answers([m for _, m, _ in good], [p for _, _, p in good], self.max_tokens)
-                written.update(zip((key for key, _, _ in good), map(_outcome, answers), strict=True))
-        if written:
-            content = json.dumps(written, ensure_ascii=False, indent=0).encode()
-            write_atomic(self.folder / f"{hashlib.sha256(content).hexdigest()[:24]}.json", content)
+        try:
+            for start in range(0, len(records), BATCH):
+                written |= self._batch(records[start : start + BATCH], keys[start : start + BATCH])
+        finally:  # a signal may end the loop: what is answered by then is kept
+            if written:
+                content = json.dumps(written, ensure_ascii=False, indent=0).encode()
+                write_atomic(self.folder / f"{hashlib.sha256(content).hexdigest()[:24]}.json", content)
+        return written
+
+    def _batch(self, records: list[Record], keys: list[str]) -> dict[str, Outcome]:
+        written: dict[str, Outcome] = {}
+        good = []
+        for record, key in zip(records, keys, strict=True):
+            try:
+                length, pictures = self._question(record)
+            except (BadSampleError, UserError):  # what becomes of it is seen in the end
+                continue
+            if length <= self.max_length:
+                good.append((key, record.messages[:-1], pictures))
+            else:
+                written[key] = Outcome("", "long question")
+        if good:
+            with autocast(self.teacher.head_weight.device, self.precision), torch.no_grad():
+                answers = self.teacher.answers([m for _, m, _ in good], [p for _, _, p in good], self.max_tokens)
+            written.update(zip((key for key, _, _ in good), map(_outcome, answers), strict=True))
         return written
 
     def _read(self) -> dict[str, Outcome]:

@@ -1,4 +1,4 @@
-"""Answers written by the teacher: cached, resumed at the shard a kill left off at, and learnt whatever the tokenizer."""
+"""Answers written by the teacher: cached, resumed at the batch a signal left off at, and learnt whatever the tokenizer."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def said(records: list[Record]) -> list[str]:
 
 
 def counted(teacher: Teacher, monkeypatch: pytest.MonkeyPatch, fail_at: int | None = None) -> list[int]:
-    """Sizes of the batches that the teacher answers from now on; at a given one it is killed."""
+    """Sizes of the batches that the teacher answers from now on; at a given one Ctrl-C comes."""
     asked: list[int] = []
     answers = Teacher.answers
 
@@ -106,7 +106,7 @@ def test_records_that_do_not_end_with_an_answer_keep_those_they_have(chatty: Pat
     assert answered.told() == ["2 of 5 samples keep their own answers: they do not end with one to a question"]
 
 
-def test_a_killed_run_goes_on_at_its_shard(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_goes_on_at_its_batch(chatty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(written_answers, "BATCH", 2)
     monkeypatch.setattr(written_answers, "SHARD", 4)
     teacher = teacher_of(chatty)
@@ -116,12 +116,12 @@ def test_a_killed_run_goes_on_at_its_shard(chatty: Path, monkeypatch: pytest.Mon
             written(teacher, 4).replaced(questions(10))
         assert asked == [2, 2, 2]
     folder = written(teacher, 4).folder
-    assert len(list(folder.iterdir())) == 1
+    assert len(list(folder.iterdir())) == 2  # a whole shard, and half of one
     asked = counted(teacher, monkeypatch)
     resumed = written(teacher, 4).replaced(questions(10)).records
-    assert sum(asked) == 6
+    assert sum(asked) == 4
     again = written(teacher, 4).replaced(questions(10)).records
-    assert sum(asked) == 6
+    assert sum(asked) == 4
     assert said(again) == said(resumed)
     alone = teacher.answers([r.messages[:-1] for r in questions(10)], [[]] * 10, 4)
     assert said(resumed) == [answer.text for answer in alone]
