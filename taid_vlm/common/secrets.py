@@ -24,6 +24,7 @@ QUERY = re.compile(
 # Names of environment variables whose values are secrets, and how long such a value is at least: below that it is a word.
 VARIABLE = re.compile(r"(TOKEN|(API|ACCESS|SECRET|PRIVATE|AUTH)_?KEY|SECRET|PASSWORD|PASSWD)$", re.I)
 SHORTEST = 8
+SPECIAL = re.compile(r"<[^<>]+>|\[[A-Za-z_]+\]")  # as EOS_TOKEN=<|im_end|>: a token of a tokenizer
 HIDDEN = "[hidden]"
 
 
@@ -71,5 +72,5 @@ def hidden_in(content: Any) -> Any:
 
 def _kept_by_the_environment() -> Iterator[tuple[str, str]]:
     for name, value in os.environ.items():
-        if len(value) >= SHORTEST and VARIABLE.search(name):
+        if len(value) >= SHORTEST and VARIABLE.search(name) and not SPECIAL.fullmatch(value):
             yield name, value

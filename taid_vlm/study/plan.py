@@ -18,6 +18,7 @@ from taid_vlm.study.methods import METHODS
 TUNING_SEED = 100
 ALL = tuple(METHODS)
 FEW = ("sft", "kl", "rkl", "taid_linear", "taid")
+TAUGHT = FEW[1:]  # sft asks no teacher: another one changes nothing for it
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,10 @@ def _layers(count: int) -> tuple[str, ...]:
     return (f"student.language_model.source={start}", f"student.projector.weights={start}/projector.safetensors")
 
 
+def _teacher(layers: int) -> tuple[str, ...]:
+    return (f"teacher.checkpoint=cache:study/charts-teacher-{layers}",)
+
+
 def _own(temperature: str) -> str:
     return f'data.train=[{{kind: jsonl, path: "cache:study/words-own-t{temperature}-1", split: train}}]'
 
@@ -236,17 +241,17 @@ SETTINGS: tuple[Setting, ...] = (
             f"charts-{name}",
             f"charts, {title}",
             overrides=overrides,
-            methods=FEW,
+            methods=methods,
             seeds=3,
             tuned_in="charts",
             **_A,
         )
-        for name, title, overrides in (
-            ("1-layer", "1 layer", _layers(1)),
-            ("4-layers", "4 layers", _layers(4)),
-            ("8-layers", "8 layers", _layers(8)),
-            ("teacher-4", "a teacher of 4 layers", ("teacher.checkpoint=cache:study/charts-teacher-4",)),
-            ("teacher-10", "a teacher of 10 layers", ("teacher.checkpoint=cache:study/charts-teacher-10",)),
+        for name, title, overrides, methods in (
+            ("1-layer", "1 layer", _layers(1), FEW),
+            ("4-layers", "4 layers", _layers(4), FEW),
+            ("8-layers", "8 layers", _layers(8), FEW),
+            ("teacher-4", "a teacher of 4 layers", _teacher(4), TAUGHT),
+            ("teacher-10", "a teacher of 10 layers", _teacher(10), TAUGHT),
         )
     ),
 )

@@ -83,19 +83,7 @@ def train(
             "training.keep_best: evaluation needs somebody who evaluates: install the package taid_vlm_eval, or choose a held-out "
             "figure such as cross_entropy"
         )
-    # Trackers are made before the models, so that a missing one is told at once.
-    patience = InitProcessGroupKwargs(timeout=timedelta(minutes=recipe.training.timeout_minutes))
-    # Otherwise DDP sorts its buckets anew after the first step, and with them the order in which three and more processes add:
-    # a run that goes on would differ in the last bits from one that was never stopped.
-    order = DistributedDataParallelKwargs(find_unused_parameters=int(os.environ.get("WORLD_SIZE", "1")) > 2)
-    with hidden_from_accelerate():
-        accelerator = Accelerator(
-            cpu=not torch.cuda.is_available(),
-            mixed_precision="no",  # the recipe decides; accelerate's own settings would wrap the student
-            log_with=usable_trackers(recipe, run_dir) or None,
-            project_config=ProjectConfiguration(str(run_dir), logging_dir=str(run_dir / "tensorboard")),
-            kwargs_handlers=[patience, order],
-        )
+    accelerator = _accelerator(recipe, run_dir)  # its trackers before the models: a missing one is told at once
     distribution = Distribution(accelerator)
     with ExitStack() as until_the_end:
         # One process after the other: the first writes what the others compare with.
@@ -113,6 +101,21 @@ def train(
             run.finish()
         accelerator.end_training()
     return run_dir / "student"
+
+
+def _accelerator(recipe: Recipe, run_dir: Path) -> Accelerator:
+    patience = InitProcessGroupKwargs(timeout=timedelta(minutes=recipe.training.timeout_minutes))
+    # Otherwise DDP sorts its buckets anew after the first step, and with them the order in which three and more processes add:
+    # a run that goes on would differ in the last bits from one that was never stopped.
+    order = DistributedDataParallelKwargs(find_unused_parameters=int(os.environ.get("WORLD_SIZE", "1")) > 2)
+    with hidden_from_accelerate():
+        return Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="no",  # the recipe decides; accelerate's own settings would wrap the student
+            log_with=usable_trackers(recipe, run_dir) or None,
+            project_config=ProjectConfiguration(str(run_dir), logging_dir=str(run_dir / "tensorboard")),
+            kwargs_handlers=[patience, order],
+        )
 
 
 class _Run:

@@ -98,6 +98,9 @@ def test_none_of_these_is_one(text: str) -> None:
 def test_values_of_the_environment(planted: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_API_KEY", "EMPTY")  # a word, and no secret
     monkeypatch.setenv("MONKEY", "not-a-secret-at-all")
+    monkeypatch.setenv("EOS_TOKEN", "<|im_end|>")  # of a tokenizer
+    monkeypatch.setenv("PAD_TOKEN", "[PADDING]")
+    assert secret_in("<|im_end|> [PADDING]") == ""
     assert secret_in("x planted-hub-token-1 y") == "the value of the environment variable HF_TOKEN"
     assert without_secrets("x planted-hub-token-1 EMPTY not-a-secret-at-all") == "x [hidden] EMPTY not-a-secret-at-all"
     found = hidden_in({"a": ["planted-password-5", 1, None], "b": {"c": "https://u:pass-word-6@h"}})
