@@ -106,6 +106,18 @@ def test_gains_are_told_only_between_the_same_two_teachers(tmp_path: Path) -> No
     assert "TAID neither gains nor loses" in as_text(gap(sizes))
 
 
+def test_the_command_prints_json_alone_and_writes_a_page(tmp_path: Path) -> None:
+    written(tmp_path, {"charts-teacher-4": (0.6, 0.4), "charts": (0.3, 0.8)})
+    where = ["--out", str(tmp_path), "--results", str(tmp_path / "none")]
+    done = CliRunner().invoke(app, ["analyze", "gap", *where, "--json", "--output", str(tmp_path / "gap.html")])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["figure"] == "exact match"
+    assert {one["method"] for one in told["gains"]} == {"KL", "TAID"}
+    assert {one["size"] for one in told["cells"]} == {4, 30}
+    assert "<svg" in (tmp_path / "gap.html").read_text()
+
+
 def test_folders_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [
         write_run(tmp_path / name, name.split("-")[0])
