@@ -1,8 +1,6 @@
 """The command ``taid-vlm preview``."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +8,8 @@ import yaml
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.preview import preview_recipe
+from tests.process import run
 from tests.tiny.recipes import tiny_recipe
-
-
-def run(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "taid_vlm", "preview", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -23,7 +17,7 @@ def test_it_prints_json_and_writes_a_page(tmp_path: Path, language_model: Path, 
     recipe = tiny_recipe(language_model, easy_vqa).model_dump(mode="json")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     done = run(
-        tmp_path,
+        "preview",
         "tiny.yaml",
         "--json",
         "--html",
@@ -33,6 +27,7 @@ def test_it_prints_json_and_writes_a_page(tmp_path: Path, language_model: Path, 
         "--split",
         "validation",
         f"data.validation=[{{kind: easy_vqa, path: {easy_vqa}, limit: 7}}]",
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
@@ -58,7 +53,7 @@ def test_it_shows_and_says_where_the_page_is(
     [(["quickstart/tadi"], "quickstart/taid"), (["quickstart/taid", "loss.alfa=1"], "did you mean 'alpha'")],
 )
 def test_a_bad_recipe_is_one_message(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = run(tmp_path, *arguments)
+    done = run("preview", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: ")
     assert message in done.stderr

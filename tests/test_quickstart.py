@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from taid_vlm import quickstart as module
 from taid_vlm.common.errors import UserError
 from taid_vlm.quickstart import STUDENTS, _forget, quickstart, student_recipes
 from taid_vlm.recipe import Recipe, dump_recipe
+from tests.process import output_of
 
 pytestmark = [pytest.mark.assets, pytest.mark.slow]
 SHORT = [
@@ -24,16 +23,10 @@ SHORT = [
 ]
 
 
-def run(*arguments: str, cwd: Path) -> str:
-    done = subprocess.run([sys.executable, "-m", "taid_vlm", *arguments], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quickstart")
-    run("quickstart", *SHORT, cwd=folder)
+    output_of("quickstart", *SHORT, cwd=folder)
     return folder
 
 
@@ -57,7 +50,7 @@ def test_a_second_call_trains_nothing(finished: Path) -> None:
     weights = finished / "runs" / "quickstart" / "taid" / "student" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     table = (finished / "runs" / "quickstart" / "table.json").read_text()
-    run("quickstart", *SHORT, cwd=finished)
+    output_of("quickstart", *SHORT, cwd=finished)
     assert weights.stat().st_mtime_ns == before
     assert (finished / "runs" / "quickstart" / "table.json").read_text() == table
 
@@ -66,7 +59,9 @@ def test_the_student_can_be_asked(finished: Path) -> None:
     picture = finished / "green.png"
     Image.new("RGB", (64, 64), (0, 160, 0)).save(picture)
     student = "runs/quickstart/taid/student"
-    assert run("chat", student, "--image", str(picture), "--prompt", "what color is the shape?", cwd=finished).strip()
+    assert output_of(
+        "chat", student, "--image", str(picture), "--prompt", "what color is the shape?", cwd=finished
+    ).strip()
 
 
 def test_a_restart_removes_only_what_a_quickstart_wrote(tmp_path: Path) -> None:

@@ -9,13 +9,10 @@ import pytest
 import yaml
 
 from taid_vlm.cli import main
+from tests.process import run
 from tests.tiny.recipes import tiny_recipe
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "taid_vlm", *arguments], cwd=cwd, capture_output=True, text=True)
 
 
 @pytest.mark.slow

@@ -18,17 +18,11 @@ from taid_vlm.commands.examples import GO_ON
 from taid_vlm.commands.quiet import quietly
 from taid_vlm.commands.teaching import CommandStoppedError, teach
 from taid_vlm.common.stopping import INTERRUPTED, RESUMABLE, TERMINATED
+from tests.process import PROGRAM, run
 from tests.terminal import read_terminal
 from tests.tiny.recipes import distil, tiny_recipe
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
-PROGRAM = [sys.executable, "-m", "taid_vlm"]
-
-
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}
-    )
 
 
 @pytest.mark.parametrize(

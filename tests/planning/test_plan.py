@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from taid_vlm.planning.cards import CARDS, verdicts
 from taid_vlm.recipe import Recipe
 from taid_vlm.training import features
 from taid_vlm.training.cache import fill as teacher_cache
+from tests.process import run
 from tests.tiny.language_model import save_tiny_llama
 from tests.tiny.recipes import distil, tiny_recipe
 
@@ -185,14 +184,10 @@ def test_the_command(tmp_path: Path, easy_vqa: Path) -> None:
     recipe = tiny_recipe(save_tiny_llama(tmp_path / "llama"), easy_vqa).model_dump(mode="json")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "taid_vlm", "plan", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-
-    done = run("tiny.yaml", "--json", "training.batch_size=8")
+    done = run("plan", "tiny.yaml", "--json", "training.batch_size=8", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["micro_batch"] == 8
-    done = run("tiny.yaml", "student.language_model.layers=9")
+    done = run("plan", "tiny.yaml", "student.language_model.layers=9", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: ")
     assert "9 asked for" in done.stderr
