@@ -125,47 +125,53 @@ def prepare(recipe: Recipe, accelerator: Accelerator, store: FeatureStore | None
     if recipe.data.validation:
         validation = _prepared(recipe, read_records(recipe.data.validation, recipe.seed), processor, teacher, say)
     store = _features(recipe, student, [train, validation], store, say)
-    shared = _shared(store, teacher)
-    if teacher is not None and recipe.teacher is not None:  # after what looks at its weights or runs parts of it
-        looks = teacher.sees and shared is None
-        share_teacher(teacher, recipe.teacher, accelerator.device, accelerator.num_processes, say, looks=looks)
-    cache = None
-    if teacher is not None and recipe.teacher is not None and recipe.teacher.cache.enabled and served is None:
-        opening = Opening(
-            recipe.teacher,
-            precision,
-            Distribution(accelerator),
-            load=lambda: late_teacher(recipe, accelerator.device, say, DTYPES[precision]),
-            store_of=lambda teacher: _shared(store, teacher),
-            loss=Loss(student, processor, store, spec, vocabulary or 0),
-            bar=bar,
-            say=say,
-        )
-        cache, teacher = opening.open(teacher, [train, validation])
-        shared = _shared(store, teacher) if cache.online else None
-    online = served is None and (cache is None or cache.online)
-    teacher_looks = teacher is not None and teacher.sees and shared is None and online
-    for part in (train, validation):
-        if part is not None:
-            part.decode_pictures = store is None or teacher_looks
-    return Setup(
+    setup = Setup(
         student,
         processor,
         teacher,
         train,
         validation,
         store,
-        shared,
-        cache,
+        _shared(store, teacher),
+        None,
         vocabulary,
         spec,
         clock,
         precision,
         packing,
-        teacher_looks,
-        served,
+        served=served,
         watch=Stopwatch(accelerator.device),
     )
+    _make_ready(setup, recipe, accelerator, say)  # after what looks at the teacher's weights or runs parts of it
+    for part in (train, validation):
+        if part is not None:
+            part.decode_pictures = store is None or setup.teacher_looks
+    return setup
+
+
+def _make_ready(setup: Setup, recipe: Recipe, accelerator: Accelerator, say: Say) -> None:
+    """Share the teacher out between the processes, and put its cache in its place where there is one."""
+    teacher, spec, store = setup.teacher, recipe.teacher, setup.store
+    if teacher is None or spec is None:
+        return
+    looks = teacher.sees and setup.teacher_store is None
+    share_teacher(teacher, spec, accelerator.device, accelerator.num_processes, say, looks=looks)
+    if spec.cache.enabled and setup.served is None:
+        opening = Opening(
+            spec,
+            setup.precision,
+            Distribution(accelerator),
+            load=lambda: late_teacher(recipe, accelerator.device, say, DTYPES[setup.precision]),
+            store_of=lambda teacher: _shared(store, teacher),
+            loss=Loss(setup.student, setup.processor, store, setup.spec, setup.vocabulary or 0),
+            bar=bar,
+            say=say,
+        )
+        setup.cache, setup.teacher = opening.open(teacher, [setup.train, setup.validation])
+        setup.teacher_store = _shared(store, setup.teacher) if setup.cache.online else None
+    online = setup.served is None and (setup.cache is None or setup.cache.online)
+    sees = setup.teacher is not None and setup.teacher.sees
+    setup.teacher_looks = sees and setup.teacher_store is None and online
 
 
 def _opened_teacher(recipe: Recipe, spec: LossSpec) -> Teacher | None:
