@@ -42,7 +42,8 @@ class TAIDClock:
     * ``exponential``: the adaptive rule with sigmoid(m) held at 1/2. In long runs the adaptive rule is nearly
       this curve, so it is the control that shows whether adaptivity did anything.
     * ``constant``: t stays at t_start, which may be 1 here (forward KL).
-    * ``set_point``: an experiment of this toolkit, not the paper's. t rises while the loss is below ``set_point`` nats
+    * ``set_point``: an experiment of this toolkit, not the paper's, kept for the controlled study (docs/results/study.md), which
+      did not find it better than the adaptive rule. t rises while the loss is below ``set_point`` nats
       and falls while it is above, by up to alpha: t + alpha * clip(1 - loss / set_point, -1, 1), from 0 to t_end. With
       KL(p_t || student) as loss, the target keeps its distance from the student however fast the student learns.
 

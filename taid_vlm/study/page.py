@@ -30,6 +30,15 @@ COLUMNS = {
         ("reverse_kl", "KL(s, t)", 1),
     ),
 }
+# Which are set against each other in every setting.
+PAIRS = (
+    ("kl", "sft"),
+    ("taid", "kl"),
+    ("taid", "rkl"),
+    ("taid", "taid_linear"),
+    ("taid", "taid_exponential"),
+    ("taid_set_point", "taid"),
+)
 HOW = """\
 # The controlled study
 
@@ -96,11 +105,12 @@ def write_page(out: Path, results: Path) -> Path:
 
 
 def overview(tables: dict[Setting, list[Row]]) -> Iterator[str]:
-    """A line for each setting: is TAID above KL, and its clock above the line?"""
+    """A line for each setting: does distillation pay, is TAID above KL, and its clock above others?"""
     yield "## Where TAID pays\n"
     yield "Points of the primary figure (exact match for charts, agreement for definitions) by which one method is above another, over the seeds of both.\n"
-    yield "| setting | seeds | KL | TAID over KL | TAID over RKL | TAID over linear | highest mean |"
-    yield "|---|---:|---:|---:|---:|---:|---|"
+    heads = ["setting", "seeds", "KL", *(f"{_short(one)} over {_short(other)}" for one, other in PAIRS), "highest mean"]
+    yield "| " + " | ".join(heads) + " |"
+    yield "|---" + "|---:" * (len(heads) - 2) + "|---|"
     for setting, rows in tables.items():
         by_name = {row.method: row for row in rows if row.runs}
         if "taid" not in by_name or "kl" not in by_name:
@@ -108,11 +118,15 @@ def overview(tables: dict[Setting, list[Row]]) -> Iterator[str]:
         figure = PRIMARY[setting.pair]
         best = max(by_name.values(), key=lambda row: row.figures[figure][0])
         cells = [f"{100 * by_name['kl'].figures[figure][0]:.1f}"]
-        for other in ("kl", "rkl", "taid_linear"):
-            beside = difference(setting, by_name["taid"], by_name[other]) if other in by_name else None
+        for names in PAIRS:
+            beside = difference(setting, *(by_name[name] for name in names)) if by_name.keys() >= set(names) else None
             cells.append("" if beside is None else _points(sum(beside[0]) / len(beside[0]), beside[1]))
         cells.append(f"{METHODS[best.method].title}, {100 * best.figures[figure][0]:.1f}")
         yield f"| {setting.title} | {len(by_name['taid'].runs)} | " + " | ".join(cells) + " |"
+
+
+def _short(method: str) -> str:
+    return METHODS[method].title.removeprefix("TAID, ")
 
 
 def _section(

@@ -47,7 +47,7 @@ def test_a_row_is_the_mean_of_its_runs(out: Path, tmp_path: Path) -> None:
     assert rows["taid"].holm >= rows["taid"].p
 
 
-def test_the_overview_compares_taid_with_three_others(out: Path, tmp_path: Path) -> None:
+def test_the_overview_sets_methods_against_each_other(out: Path, tmp_path: Path) -> None:
     text = write_page(out, tmp_path / "docs" / "study").read_text()
     records = Records(out).all
     taid, kl, rkl = (
