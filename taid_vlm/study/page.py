@@ -1,4 +1,4 @@
-"""The page of the study: tables and figures from the records, and what was learnt from them, which a person writes into ``reading.md``."""
+"""The page of the study: tables and figures from the records, and what was learnt from them, which a person writes into ``reading.txt`` in Markdown."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from taid_vlm.study.plan import SETTINGS, Setting, tuning_jobs
 from taid_vlm.study.records import Record, Records
 from taid_vlm.study.tuning import PRIMARY, chosen_rates
 
-READING = "reading.md"
+READING = "reading.txt"
 COLUMNS = {
     "a": (
         ("exact", "exact match", 100),
