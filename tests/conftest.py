@@ -18,6 +18,14 @@ if not Path("/dev/nvidiactl").exists():
 from tests.tiny.data import write_easy_vqa
 from tests.tiny.language_model import save_tiny_llama
 
+# Minutes each: begun last, one worker would be at them alone when the others have nothing left.
+LONG = ("tests/test_readme.py", "tests/test_quickstart.py", "tests/packaging/", "tests/test_end_to_end.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 @pytest.fixture(scope="session")
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:

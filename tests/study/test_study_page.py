@@ -106,5 +106,5 @@ def test_runs_of_other_parts_are_not_compared(out: Path) -> None:
 def test_what_a_person_concludes_is_part_of_the_page(out: Path, tmp_path: Path) -> None:
     results = tmp_path / "docs" / "study"
     results.mkdir(parents=True)
-    (results / "reading.md").write_text("## What it shows\n\nNothing yet.\n")
+    (results / "reading.txt").write_text("## What it shows\n\nNothing yet.\n")
     assert "## What it shows" in write_page(out, results).read_text()
