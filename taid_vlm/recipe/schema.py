@@ -233,7 +233,8 @@ class LossConfig(Strict):
     )
     temperature: TemperatureSpec = Field(TemperatureSpec(), description="of ctkd")
     schedule: Literal["adaptive", "linear", "exponential", "constant", "set_point"] = Field(
-        "adaptive", description="how t of TAID rises; set_point is an experiment that the controlled study did not support"
+        "adaptive",
+        description="how t of TAID rises; set_point is an experiment that the controlled study did not support",
     )
     set_point: float | None = Field(
         None,
