@@ -28,7 +28,7 @@ from taid_vlm.data import Pairer, PreparedRecords, Record, make_loader, read_rec
 from taid_vlm.data.batches import Join
 from taid_vlm.models.processor import ImageTokens, Processor, template_text
 from taid_vlm.models.vision_encoder import ImageInput
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 FULL: dict[str, Any] = {"samples": 400, "photo": (640, 480)}
 QUICK: dict[str, Any] = {"samples": 16, "photo": (64, 48)}

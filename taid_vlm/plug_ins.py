@@ -7,7 +7,7 @@ from taid_vlm.models.encoders.contract import EncoderContract, ImageInput, Sourc
 from taid_vlm.models.encoders.weights import load_weights
 from taid_vlm.models.projectors.registry import Projector, scale_last
 from taid_vlm.models.specs import VisionEncoderSpec
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 __all__ = [
     "DataSource",

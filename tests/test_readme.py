@@ -14,7 +14,7 @@ from PIL import Image
 
 from taid_vlm.common.assets import ASSETS, asset_path, cache_folder
 from taid_vlm.recipe import dump_recipe, load_recipe, recipes_folder
-from taid_vlm.recipe.schema import DataSpec
+from taid_vlm.recipe.data_spec import DataSpec
 from taid_vlm_eval.answers import read_answers
 
 pytestmark = [pytest.mark.assets, pytest.mark.slow]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.losses import TAIDClock
-from taid_vlm.recipe.schema import LossConfig
+from taid_vlm.recipe.loss_config import LossConfig
 from taid_vlm.report.run_files import Run
 
 # Of one update: the loss; NaN where the clock was told that there was none; None where it was told nothing.

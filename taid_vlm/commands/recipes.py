@@ -17,8 +17,7 @@ def recipes_ls(
     as_json: Annotated[bool, typer.Option("--json", help="print a list of names and descriptions as JSON")] = False,
 ) -> None:
     """The shipped recipes, each with what it is."""
-    from taid_vlm.recipe import list_recipes
-    from taid_vlm.recipe.loading import description_of
+    from taid_vlm.recipe import description_of, list_recipes
 
     rows = {name: description_of(name) for name in list_recipes()}
     if as_json:

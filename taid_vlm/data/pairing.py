@@ -13,7 +13,7 @@ from taid_vlm.data.images import image_size
 from taid_vlm.data.pictures import Picture
 from taid_vlm.data.record import BadSampleError, Record, image_places
 from taid_vlm.data.text import text_sides
-from taid_vlm.recipe.schema import DataSpec
+from taid_vlm.recipe.data_spec import DataSpec
 
 
 class RendersChats(Protocol):

@@ -22,7 +22,7 @@ from taid_vlm.models.saved import load_student
 from taid_vlm.models.student import Student
 from taid_vlm.models.teacher import Teacher
 from taid_vlm.recipe import Recipe, dump_recipe
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 from taid_vlm.study.answers import greedy_answers, overlap, questions_of
 from taid_vlm.study.measure import Held, Measured, hold, measure, measure_teacher
 from taid_vlm.study.plan import Job

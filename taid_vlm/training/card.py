@@ -4,8 +4,9 @@ from taid_vlm.common.markdown import card, fenced, plain, table
 from taid_vlm.common.origins import Origin, about_licence, origin_of, shared_licence
 from taid_vlm.losses import LossSpec
 from taid_vlm.models.origins import part_origins
+from taid_vlm.recipe.data_spec import DataSource
 from taid_vlm.recipe.loading import dump_recipe
-from taid_vlm.recipe.schema import DataSource, Recipe
+from taid_vlm.recipe.schema import Recipe
 
 OPTIMIZER = ("optimizer", "lr", "schedule", "warmup_steps", "weight_decay", "betas", "max_grad_norm", "ema")
 LIMITS = """What was not measured is not known: other tasks and languages than those above, long conversations, safety. Mistakes and

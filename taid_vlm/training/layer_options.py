@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from taid_vlm.common.errors import UserError
 from taid_vlm.models.repeated import language_layers, learns_statistics, vision_layers
 from taid_vlm.models.student import Student
-from taid_vlm.recipe.schema import TrainingSpec
+from taid_vlm.recipe.training_spec import TrainingSpec
 
 Forward = Callable[..., Any]
 SMALL = 2**16  # elements below which a tensor is not worth a copy

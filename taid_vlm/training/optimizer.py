@@ -13,7 +13,8 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.registry import Registry
 from taid_vlm.models.student import Student
 from taid_vlm.models.trained_parts import PARTS
-from taid_vlm.recipe.schema import Recipe, TrainingSpec
+from taid_vlm.recipe.schema import Recipe
+from taid_vlm.recipe.training_spec import TrainingSpec
 
 Groups = list[dict[str, Any]]
 OPTIMIZERS: Registry[Callable[[Groups, TrainingSpec], torch.optim.Optimizer]] = Registry("optimizer")

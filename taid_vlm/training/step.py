@@ -11,7 +11,7 @@ from taid_vlm.losses import CurriculumTemperature, LossOutput, LossSpec, TopK, d
 from taid_vlm.models.casts import FrozenCast
 from taid_vlm.models.logit_scaling import LogitScaling
 from taid_vlm.models.student import ModelInputs, Student
-from taid_vlm.recipe.schema import LossConfig
+from taid_vlm.recipe.loss_config import LossConfig
 from taid_vlm.training.inputs import model_inputs
 from taid_vlm.training.precision import autocast
 from taid_vlm.training.setup import Setup

@@ -12,7 +12,8 @@ from taid_vlm.models.teacher import (
     teacher_from_checkpoint,
     teacher_from_language_model,
 )
-from taid_vlm.recipe.schema import Recipe, TeacherSpec
+from taid_vlm.recipe.schema import Recipe
+from taid_vlm.recipe.teacher_spec import TeacherSpec
 from taid_vlm.training.cache.identity import identity_of, known_teacher, remember
 from taid_vlm.training.placement import place_teacher
 

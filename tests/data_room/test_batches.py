@@ -15,7 +15,7 @@ from taid_vlm.data.packing import Packing
 from taid_vlm.data.record import Broken
 from taid_vlm.models.processor import ImageTokens, Processor, template_text
 from taid_vlm.models.vision_encoder import ImageInput
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 from tests.tiny.data import write_easy_vqa
 from tests.tiny.language_model import tiny_tokenizer
 

@@ -28,7 +28,7 @@ from taid_vlm.data.sources.turns import pairs_of
 from taid_vlm.models.processor import ImageTokens, Processor, template_text
 from taid_vlm.models.specs import ImagesSpec
 from taid_vlm.models.vision_encoder import ImageInput
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 from tests.data_room.judging import judged
 from tests.tiny.language_model import tiny_tokenizer
 

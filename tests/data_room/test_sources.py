@@ -9,7 +9,7 @@ import pytest
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import BadSampleError, Record, read_records
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 from tests.tiny.data import write_chatterbot
 
 

@@ -14,7 +14,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.data import BadSampleError, Record, open_image, read_records
 from taid_vlm.data.pictures import PictureBytes
 from taid_vlm.data.sources.picture_cells import pictures_of
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 from tests.tiny.sources import png
 
 TURNS = [{"from": "human", "value": "<image>\nWhat? <image>"}, {"from": "gpt", "value": "Two."}]

@@ -12,7 +12,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.data import Record, read_records
 from taid_vlm.data.sources.csv_file import csv_rows
 from taid_vlm.data.sources.layout import layout_of
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 
 def read(folder: Path, text: str) -> list[Record]:

@@ -8,7 +8,7 @@ import yaml
 
 from taid_vlm.data import SOURCES
 from taid_vlm.data.record import Reason
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 

@@ -17,7 +17,7 @@ from taid_vlm.data.pictures import PictureBytes, PictureInArchive, PictureInTabl
 from taid_vlm.data.sources.shards import expand
 from taid_vlm.models.processor import ImageTokens, Processor, template_text
 from taid_vlm.models.vision_encoder import ImageInput
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 from tests.data_room.judging import judged
 from tests.tiny.language_model import tiny_tokenizer
 from tests.tiny.sources import CONVERSATIONS, WRITERS, add_member, png, table_rows, write_saved, write_shards

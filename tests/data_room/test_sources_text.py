@@ -17,7 +17,7 @@ from taid_vlm.data.screening import Screening
 from taid_vlm.data.text import blocks
 from taid_vlm.models.processor import ImageTokens, Processor, template_text
 from taid_vlm.models.vision_encoder import ImageInput
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 from tests.tiny.language_model import tiny_tokenizer
 
 EOS = "<|im_end|>"

@@ -26,7 +26,7 @@ def test_the_table_of_losses_is_that_of_the_code() -> None:
 
 
 def test_every_field_that_the_page_mentions_exists() -> None:
-    from taid_vlm.recipe.schema import LossConfig
+    from taid_vlm.recipe.loss_config import LossConfig
 
     block = PAGE.split("```yaml")[1].split("```")[0]
     assert set(re.findall(r"^  (\w+):", block, re.M)) <= set(LossConfig.model_fields)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.losses import TAIDClock, taid
-from taid_vlm.recipe.schema import LossConfig
+from taid_vlm.recipe.loss_config import LossConfig
 
 
 def clock(**changes: float) -> TAIDClock:

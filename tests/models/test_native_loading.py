@@ -17,7 +17,8 @@ from taid_vlm.models.native.loading import is_native, open_native
 from taid_vlm.models.native.model import NativeModel
 from taid_vlm.models.teacher import teacher_from_checkpoint, teacher_without_weights
 from taid_vlm.models.vocabulary import shared_vocabulary
-from taid_vlm.recipe.schema import DataSpec, TeacherSpec
+from taid_vlm.recipe.data_spec import DataSpec
+from taid_vlm.recipe.teacher_spec import TeacherSpec
 from tests.tiny.native import HEAD, MAKERS, VOCABULARY, native_tokenizer, save_native
 
 CHATML = (

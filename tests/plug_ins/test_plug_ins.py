@@ -179,7 +179,7 @@ def test_projectors_encoders_and_sources(site: Path) -> None:
     from taid_vlm.models.projectors import check_options
     from taid_vlm.models.vision_encoder import build_vision_encoder
     from taid_vlm.new.models_asked import encoder_of
-    from taid_vlm.recipe.schema import DataSource
+    from taid_vlm.recipe.data_spec import DataSource
 
     entries = {
         "taid_vlm.projectors": {"bare": "mixed:Bare", "unannotated": "mixed:Unannotated", "call": "mixed:encoder"},

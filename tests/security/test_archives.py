@@ -14,7 +14,7 @@ from taid_vlm.common.archives import unpack_zip
 from taid_vlm.common.errors import UserError
 from taid_vlm.data.record import Record
 from taid_vlm.data.sources.mixing import SOURCES
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 MOST = 1 << 20
 

@@ -18,7 +18,7 @@ from taid_vlm.models.rendering import render_text
 from taid_vlm.models.specs import StudentSpec, VisionEncoderSpec
 from taid_vlm.models.teacher import teacher_from_checkpoint, teacher_without_weights
 from taid_vlm.recipe import Recipe, dump_recipe
-from taid_vlm.recipe.schema import TeacherSpec
+from taid_vlm.recipe.teacher_spec import TeacherSpec
 from tests.security.commands import run
 from tests.tiny.language_model import tiny_tokenizer
 

@@ -23,7 +23,7 @@ from taid_vlm.data import BadSampleError, open_image
 from taid_vlm.data.images import image_size
 from taid_vlm.data.pictures import PictureBytes, PictureDigests
 from taid_vlm.data.sources.mixing import SOURCES
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 from taid_vlm_eval.data.picture_table import size_of
 from taid_vlm_eval.data.pictures import BrokenImageError, open_picture
 from taid_vlm_eval.runner import evaluate

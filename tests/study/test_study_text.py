@@ -9,7 +9,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.data import read_records
 from taid_vlm.models.specs import LanguageModelSpec
 from taid_vlm.models.teacher import teacher_from_language_model
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 from taid_vlm.study import prepare as room
 from taid_vlm.study.definitions import by_split, definitions, write_exchanges
 from taid_vlm.study.own import first_sentence, sampled

@@ -12,7 +12,7 @@ import tests.tiny.timm_models  # noqa: F401  # adds the encoder to timm's regist
 from taid_vlm.models.native.processor import NativeProcessor
 from taid_vlm.models.student import ModelInputs
 from taid_vlm.models.teacher import Teacher, teacher_from_checkpoint
-from taid_vlm.recipe.schema import TeacherSpec
+from taid_vlm.recipe.teacher_spec import TeacherSpec
 from taid_vlm.training.placement import place_teacher, share_teacher
 
 LOOKS = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]

@@ -12,7 +12,7 @@ from PIL import Image
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import Record, read_records
 from taid_vlm.recipe import Recipe
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 from taid_vlm.training import answers_data
 from taid_vlm.training.answers_card import answers_card
 from taid_vlm.training.answers_data import write_answers

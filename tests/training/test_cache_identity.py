@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from taid_vlm.recipe.schema import TeacherSpec
+from taid_vlm.recipe.teacher_spec import TeacherSpec
 from taid_vlm.training.cache import identity
 from taid_vlm.training.cache.identity import FileHashes, identity_of
 from tests.tiny.language_model import save_tiny_llama

@@ -12,7 +12,7 @@ from taid_vlm.models import Student, build_student
 from taid_vlm.models.repeated import language_layers, vision_layers
 from taid_vlm.models.specs import StudentSpec
 from taid_vlm.models.student import ModelInputs
-from taid_vlm.recipe.schema import TrainingSpec
+from taid_vlm.recipe.training_spec import TrainingSpec
 from taid_vlm.training import layer_options
 from taid_vlm.training.layer_options import checkpointed, offloaded, wrap_layers
 from tests.tiny.language_model import FAMILIES, save_tiny_language_model

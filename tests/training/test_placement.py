@@ -17,7 +17,8 @@ from taid_vlm.models.specs import StudentSpec
 from taid_vlm.models.student import Student
 from taid_vlm.models.teacher import Teacher, teacher_from_checkpoint
 from taid_vlm.recipe import dump_recipe
-from taid_vlm.recipe.schema import Recipe, TeacherSpec
+from taid_vlm.recipe.schema import Recipe
+from taid_vlm.recipe.teacher_spec import TeacherSpec
 from taid_vlm.training import train
 from taid_vlm.training.placement import place_teacher, share_teacher
 from taid_vlm.training.placement.in_step import InStep

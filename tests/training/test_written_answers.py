@@ -15,7 +15,7 @@ from taid_vlm.models.generate import Answer
 from taid_vlm.models.specs import LanguageModelSpec
 from taid_vlm.models.teacher import Teacher, teacher_from_checkpoint, teacher_from_language_model
 from taid_vlm.recipe import Recipe
-from taid_vlm.recipe.schema import DataSpec
+from taid_vlm.recipe.data_spec import DataSpec
 from taid_vlm.training import train, written_answers
 from taid_vlm.training.setup import prepare
 from taid_vlm.training.written_answers import WrittenAnswers

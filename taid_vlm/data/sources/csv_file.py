@@ -11,7 +11,7 @@ from pathlib import Path
 from taid_vlm.common.errors import UserError
 from taid_vlm.data.sources.layout import Layout
 from taid_vlm.data.sources.rows import Row, local_path, named_file, picture_folder
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 LARGEST_FIELD = 2**31 - 1  # the module's own limit is 128 KiB
 STRAY = "not a line of a CSV"

@@ -9,7 +9,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.data.sources.csv_file import csv_rows
 from taid_vlm.data.sources.layout import Layout
 from taid_vlm.data.sources.rows import Row, local_path, named_file, picture_folder, shown
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 
 def jsonl_rows(source: DataSource, layout: Layout) -> Iterator[Row]:

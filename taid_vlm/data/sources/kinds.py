@@ -14,7 +14,7 @@ from taid_vlm.data.sources.rows import Row, local_path
 from taid_vlm.data.sources.shards import shard_rows
 from taid_vlm.data.sources.tables import huggingface_rows, parquet_rows
 from taid_vlm.data.sources.turns import pairs_of
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 Rows = Callable[[DataSource, Layout], Iterator[Row]]
 MESSAGES = {"messages": "messages", "images": "images"}

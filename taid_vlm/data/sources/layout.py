@@ -7,7 +7,7 @@ from typing import Any
 from taid_vlm.common.errors import UserError, did_you_mean
 from taid_vlm.data.record import BadSampleError
 from taid_vlm.data.sources.rows import names
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 CONTENTS = ("messages", "question", "answer", "text")
 USUAL = ("images", "image")

@@ -7,7 +7,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.plug_ins import DATA_SOURCES
 from taid_vlm.common.registry import Registry
 from taid_vlm.data.record import Record
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 Reader = Callable[[DataSource], Iterable[Record]]
 SOURCES: Registry[Reader] = Registry("data source", DATA_SOURCES)

@@ -8,7 +8,7 @@ from typing import Any
 
 from taid_vlm.common.errors import UserError
 from taid_vlm.common.paths import resolve
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 
 @dataclass(frozen=True)

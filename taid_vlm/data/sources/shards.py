@@ -17,7 +17,7 @@ from taid_vlm.data.pictures import PictureInArchive
 from taid_vlm.data.sources.files import json_row
 from taid_vlm.data.sources.layout import Layout
 from taid_vlm.data.sources.rows import Row, local_path
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "ppm")
 BLOCK = 512  # bytes of a tar archive that headers and files are rounded up to

@@ -10,7 +10,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.data.record import Record
 from taid_vlm.data.sources.mixing import SOURCES
 from taid_vlm.data.sources.rows import local_path
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 
 @SOURCES.register("easy_vqa")

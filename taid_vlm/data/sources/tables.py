@@ -19,7 +19,7 @@ from taid_vlm.data.pictures import PictureInTable, arrow_table
 from taid_vlm.data.sources.layout import Layout
 from taid_vlm.data.sources.rows import Row, local_path, picture_folder
 from taid_vlm.data.sources.shards import expand
-from taid_vlm.recipe.schema import DataSource
+from taid_vlm.recipe.data_spec import DataSource
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 BATCH = 256

@@ -21,7 +21,7 @@ from taid_vlm.models.native.loading import is_native
 from taid_vlm.models.saved import allowed_spec, read_about
 from taid_vlm.models.specs import LanguageModelSpec, VisionEncoderSpec
 from taid_vlm.models.teacher import Teacher, outline_of
-from taid_vlm.recipe.schema import TeacherSpec
+from taid_vlm.recipe.teacher_spec import TeacherSpec
 from taid_vlm.training.placement.quantized import placed_fingerprint
 
 SETTLED = 2.0  # seconds after which a file that changes again gets another time

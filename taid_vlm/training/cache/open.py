@@ -14,7 +14,7 @@ from taid_vlm.data import PreparedRecords
 from taid_vlm.data.record import Broken
 from taid_vlm.losses.topk import check_tail
 from taid_vlm.models.teacher import Teacher
-from taid_vlm.recipe.schema import TeacherSpec
+from taid_vlm.recipe.teacher_spec import TeacherSpec
 from taid_vlm.training.cache.fill import Filled, Progress, as_main, fill
 from taid_vlm.training.cache.forms import HiddenStates, MostLikely, form_of
 from taid_vlm.training.cache.head import give_head, head_file, write_head

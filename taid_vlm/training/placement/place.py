@@ -7,7 +7,7 @@ import torch
 from taid_vlm.models.casts import cast_layers
 from taid_vlm.models.student import Student
 from taid_vlm.models.teacher import Teacher
-from taid_vlm.recipe.schema import TeacherSpec
+from taid_vlm.recipe.teacher_spec import TeacherSpec
 from taid_vlm.training.placement.in_step import InStep
 from taid_vlm.training.placement.offload import offload_layers
 from taid_vlm.training.placement.quantized import quantize_layers
