@@ -26,12 +26,6 @@ from tests.eval.servers import Reply, error, serving, text_of
 KEY = "sk-judge-0123456789abcdef"
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
 def judge_of(model: FakeModel) -> Judge:
     return Judge("local", lambda: model)
 

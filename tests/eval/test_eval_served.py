@@ -29,12 +29,6 @@ ROOT = Path(__file__).parents[2]
 KEY = "sk-test-0123456789abcdef"
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
 def opened(server: Server, timeout: float = 5.0, **retries: float) -> ServedModel:
     return open_served(f"{MODEL}@{server.url}", timeout=timeout, retries=Retries(**{"pause": 0.01, **retries}))  # type: ignore[arg-type]
 
