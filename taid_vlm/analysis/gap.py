@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from taid_vlm.analysis.found import Found, Table, between, number
+from taid_vlm.analysis.found import Found, Table, number
 from taid_vlm.analysis.teacher_sizes import Cell, Sizes
 from taid_vlm.report.chart import Chart, Line
 
@@ -17,7 +17,10 @@ def gap(sizes: Sizes) -> Found:
     tables = [Table(title, ["method", *(number(size) for size in columns)], rows)]
     if sizes.gains:
         smallest, largest = number(columns[0]), number(columns[-1])
-        gains = [[one.method, str(one.seeds), f"{one.mean:+.4f}", between(one.interval).strip()] for one in sizes.gains]
+        gains = [
+            [one.method, str(one.seeds), f"{one.mean:+.4f}", "{:+.4f} to {:+.4f}".format(*one.interval)]
+            for one in sizes.gains
+        ]
         tables.append(
             Table(
                 f"From a teacher of {smallest} to one of {largest} {sizes.unit.removesuffix(' of the teacher')}",
@@ -35,7 +38,11 @@ def gap(sizes: Sizes) -> Found:
 
 
 def _cell(cell: Cell | None) -> str:
-    return "-" if cell is None else f"{number(cell.mean)}{between(cell.interval)}, {len(cell.values)}"
+    """With as many places in every cell, so that they can be compared at a glance."""
+    if cell is None:
+        return "-"
+    interval = " ({:.4f} to {:.4f})".format(*cell.interval) if cell.interval else ""
+    return f"{cell.mean:.4f}{interval}, {len(cell.values)}"
 
 
 def _told(sizes: Sizes, columns: list[float]) -> Iterator[str]:

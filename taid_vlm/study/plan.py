@@ -242,16 +242,17 @@ SETTINGS: tuple[Setting, ...] = (
             f"charts, {title}",
             overrides=overrides,
             methods=methods,
-            seeds=3,
+            seeds=seeds,
             tuned_in="charts",
             **_A,
         )
-        for name, title, overrides, methods in (
-            ("1-layer", "1 layer", _layers(1), FEW),
-            ("4-layers", "4 layers", _layers(4), FEW),
-            ("8-layers", "8 layers", _layers(8), FEW),
-            ("teacher-4", "a teacher of 4 layers", _teacher(4), TAUGHT),
-            ("teacher-10", "a teacher of 10 layers", _teacher(10), TAUGHT),
+        for name, title, overrides, methods, seeds in (
+            ("1-layer", "1 layer", _layers(1), FEW, 3),
+            ("4-layers", "4 layers", _layers(4), FEW, 3),
+            ("8-layers", "8 layers", _layers(8), FEW, 3),
+            # As many as the main setting has, whose teacher is the third size of the capacity gap.
+            ("teacher-4", "a teacher of 4 layers", _teacher(4), TAUGHT, 5),
+            ("teacher-10", "a teacher of 10 layers", _teacher(10), TAUGHT, 5),
         )
     ),
 )
