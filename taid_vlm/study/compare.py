@@ -21,7 +21,8 @@ class Row:
     Attributes:
         runs: finished ones that did not break down, by seed. failed: how many did.
         figures: mean and half of the 95 % interval over seeds, of each figure of the test split; those of the blank pictures with ``blank_`` before.
-        difference: from the baseline in the primary figure, mean over the seeds that both have; its interval over seeds and items.
+        difference: from the baseline in the primary figure, mean over the seeds that both have; its interval over seeds and items, None for
+            one seed.
         p, holm: of the sign-flip test over these seeds; the latter corrected for all methods of the setting.
     """
 
@@ -88,22 +89,26 @@ def _compared(setting: Setting, rows: list[Row]) -> list[Row]:
             found.append(row)
             continue
         gaps, interval = beside
-        given = {**vars(row), "difference": float(np.mean(gaps)), "interval": interval, "p": sign_flip_p(gaps)}
+        p = None if interval is None else sign_flip_p(gaps)
+        given = {**vars(row), "difference": float(np.mean(gaps)), "interval": interval, "p": p}
         found.append(Row(**given))
     adjusted = iter(holm([row.p for row in found if row.p is not None]))
     return [row if row.p is None else Row(**{**vars(row), "holm": next(adjusted)}) for row in found]
 
 
-def difference(setting: Setting, first: Row, second: Row) -> tuple[list[float], tuple[float, float]] | None:
+def difference(setting: Setting, first: Row, second: Row) -> tuple[list[float], tuple[float, float] | None] | None:
     """By how much the first is above the second in the primary figure, seed by seed, with the interval of the mean over seeds and items.
 
-    None where no seed has runs of both that are made of the same parts.
+    None where no seed has runs of both that are made of the same parts. One seed gives no interval: that of its items would leave out
+    by how much seeds differ, and look surer than the interval of five.
     """
     seeds = [s for s in sorted(set(first.runs) & set(second.runs)) if first.runs[s].made_of == second.runs[s].made_of]
     if not seeds:
         return None
     figure = PRIMARY[setting.pair]
     gaps = [first.runs[s].figures["test"][figure] - second.runs[s].figures["test"][figure] for s in seeds]
+    if len(seeds) == 1:
+        return gaps, None
     sums = [np.array([_items(row.runs[s])[0] for s in seeds]) for row in (first, second)]
     return gaps, paired_interval(sums[0], sums[1], _items(first.runs[seeds[0]])[1])
 

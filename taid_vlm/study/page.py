@@ -135,7 +135,10 @@ def _section(
     yield f"## {setting.title[0].upper()}{setting.title[1:]} (`{setting.name}`)\n"
     counts = Counter(len(row.runs) for row in rows)
     missing = len(setting.methods) * setting.seeds - sum(len(row.runs) + row.failed for row in rows)
-    yield f"Seeds by method: {', '.join(f'{n} methods have {c}' for c, n in sorted(counts.items(), reverse=True))}; {missing} runs are to come.\n"
+    told = ", ".join(
+        f"{n} {'method has' if n == 1 else 'methods have'} {c}" for c, n in sorted(counts.items(), reverse=True)
+    )
+    yield f"Seeds by method: {told}; runs of the plan that are not made: {missing}.\n"
     yield from table(setting, rows, _teacher(rows, records))
     differences, clocks = results / f"{setting.name}.png", results / f"{setting.name}-clocks.png"
     draw_differences(rows, differences)
@@ -180,12 +183,14 @@ def _figure(row: Row, name: str, scale: int) -> str:
 
 
 def _difference(row: Row) -> list[str]:
-    if row.difference is None or row.interval is None:
+    if row.difference is None:
         return ["", "", ""]
-    return [_points(row.difference, row.interval), f"{row.p:.3f}", f"{row.holm:.3f}"]
+    return [_points(row.difference, row.interval), *("" if one is None else f"{one:.3f}" for one in (row.p, row.holm))]
 
 
-def _points(mean: float, interval: tuple[float, float]) -> str:
+def _points(mean: float, interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return f"{100 * mean:+.1f} (one seed)"
     low, high = (100 * end for end in interval)
     return f"{100 * mean:+.1f} ({low:+.1f} to {high:+.1f})"
 

@@ -1,6 +1,7 @@
 """The page holds what the records hold, computed again here."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,19 @@ def test_a_row_is_the_mean_of_its_runs(out: Path, tmp_path: Path) -> None:
     assert rows["taid"].holm >= rows["taid"].p
 
 
+def test_one_seed_has_no_interval_and_no_p(out: Path, tmp_path: Path) -> None:
+    records = Records(out)
+    chosen = chosen_rates((MAIN, WORDS), records)
+    for job in comparison_jobs(MAIN, chosen):
+        if job.method == "taid" and job.seed > 0:
+            records.add(replace(record_of(job), failed="the loss was not finite"))
+    row = next(row for row in rows_of(MAIN, chosen, Records(out)) if row.method == "taid")
+    assert row.difference is not None
+    assert (row.interval, row.p, row.holm) == (None, None, None)
+    text = write_page(out, tmp_path / "docs" / "study").read_text()
+    assert f"{100 * row.difference:+.1f} (one seed) |  |  |" in text
+
+
 def test_the_overview_sets_methods_against_each_other(out: Path, tmp_path: Path) -> None:
     text = write_page(out, tmp_path / "docs" / "study").read_text()
     records = Records(out).all
@@ -89,7 +103,7 @@ def test_the_page_says_what_is_missing_and_what_failed(out: Path, tmp_path: Path
     records.add(type(broken)(**{**vars(broken), "figures": {}, "items": {}, "failed": "not finite"}))
     gone.unlink()
     text = write_page(out, tmp_path / "docs" / "study").read_text()
-    assert "1 runs are to come" in text
+    assert "runs of the plan that are not made: 1." in text
     assert "| RKL | 0.003 | 2, 1 failed |" in text
 
 
