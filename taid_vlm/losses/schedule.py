@@ -17,6 +17,7 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.registry import Registry
 
 DEFAULT_ALPHA = 5e-4
+HELD_BACK = 0.1  # a sigmoid of the momentum, 1/2 at rest, below which the adaptive rule does little
 STATE_KEYS = ("t", "momentum", "previous_loss", "updates", "skipped")
 
 
@@ -143,6 +144,15 @@ class TAIDClock:
         if self._clamped:
             found.append(f"alpha_total over {self.total_steps} steps is more than 1 per update; 1 is used")
         return found
+
+    def remarks(self) -> list[str]:
+        """What a user should know after training: that momentum kept an adaptive t from rising faster than the line."""
+        if self.schedule != "adaptive" or self.alpha * self.total_steps <= 2 or sigmoid(self.momentum) > HELD_BACK:
+            return []
+        return [
+            f"the momentum of t is {self.momentum:.1f}, and with sigmoid({self.momentum:.1f}) near 0 the adaptive schedule adds next to nothing "
+            f"to the straight line. Losses of neighbouring steps differ by factors: take more samples per step, or the schedule 'exponential'"
+        ]
 
     def state_dict(self) -> dict[str, float | int | None]:
         """The state as numbers that survive JSON bit for bit; an unset previous loss is None."""

@@ -221,6 +221,8 @@ class _Run:
             counted = ", ".join(f"{reason} {count}" for reason, count in self.progress.dropped.items())
             self.log.say(f"samples left out of their steps, by reason: {counted}")
         setup, distribution, recipe, best = self.setup, self.distribution, self.recipe, self.progress.best_step
+        for remark in setup.clock.remarks() if recipe.loss.name == "taid" else ():
+            self.log.say(f"note: {remark}")
         average = self.options.average
         averaged = None if average is None else distribution.whole(average.weights)
         if best is not None:

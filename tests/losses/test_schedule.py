@@ -199,6 +199,26 @@ def test_warns_when_adaptive_cannot_leave_the_line() -> None:
     assert run(TAIDClock(300, alpha=3.0 / 300), falling(300)) != line
 
 
+@pytest.mark.parametrize("schedule", ["adaptive", "exponential"])
+def test_losses_that_jump_by_factors_keep_the_adaptive_t_on_the_line_and_that_is_said(schedule: str) -> None:
+    """A change of (L_before - L) / L_before is below 1 where the loss falls, and has no end where it rises."""
+    clock = TAIDClock(1000, schedule=schedule, alpha_total=5.9)
+    for step in range(1000):
+        clock.update(0.4 if step % 2 else 0.0004, step)
+        if schedule == "adaptive":
+            assert clock.t == pytest.approx(linear_t(step, 1000, 0.4, 1.0), abs=0.002)
+    remarks = clock.remarks()
+    assert len(remarks) == (schedule == "adaptive")
+    assert all("more samples per step" in one for one in remarks)
+
+
+def test_a_run_of_even_losses_or_one_that_is_linear_anyway_hears_nothing() -> None:
+    for clock in (TAIDClock(1000, alpha_total=5.9), TAIDClock(300)):
+        for step in range(clock.total_steps):
+            clock.update(2.0 - step / 1000 if clock.total_steps == 1000 else 0.4 if step % 2 else 0.0004, step)
+        assert clock.remarks() == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
