@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from taid_vlm.common.errors import UserError
+from taid_vlm.losses import schedule
 from taid_vlm.models import load_student
 from taid_vlm.recipe import Recipe
 from taid_vlm.training import loop, train
@@ -29,6 +30,20 @@ def test_t_rises_and_stays_in_its_bounds(tmp_path: Path, language_model: Path, e
     assert path == sorted(path)
     assert path[0] == 0.4
     assert 0.4 < path[-1] <= 1.0
+
+
+def test_a_run_says_at_its_end_that_momentum_kept_t_on_the_line(
+    tmp_path: Path,
+    language_model: Path,
+    easy_vqa: Path,
+    teacher: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(schedule, "HELD_BACK", 1.0)  # any momentum is held to be too low
+    for name, alpha in (("said", 5.9), ("linear-anyway", 1.0)):
+        train(distil(language_model, easy_vqa, teacher, loss={"name": "taid", "alpha_total": alpha}), tmp_path / name)
+        assert ("take more samples per step" in capsys.readouterr().err) == (name == "said")
 
 
 def test_taid_at_t_1_is_kl(tmp_path: Path, language_model: Path, easy_vqa: Path, teacher: Path) -> None:
