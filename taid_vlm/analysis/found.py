@@ -61,6 +61,12 @@ def between(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" ({short(interval[0])} to {short(interval[1])})"
 
 
+def signed(difference: float, interval: tuple[float, float]) -> str:
+    """A difference with its sign and its interval, all with as many places."""
+    low, high = interval
+    return f"{difference:+.4f} ({low:+.4f} to {high:+.4f})"
+
+
 def _lines(table: Table) -> list[str]:
     cells = [[on_one_line(cell) for cell in row] for row in (table.heads, *table.rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(table.heads))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from taid_vlm.analysis.found import Found, Table, number
+from taid_vlm.analysis.found import Found, Table, number, signed
 from taid_vlm.analysis.teacher_sizes import Cell, Sizes
 from taid_vlm.report.chart import Chart, Line
 
@@ -51,7 +51,7 @@ def _told(sizes: Sizes, columns: list[float]) -> Iterator[str]:
     for one in sizes.gains:
         low, high = one.interval
         how = "gains from" if low > 0 else "loses by" if high < 0 else "neither gains nor loses for certain by"
-        yield f"{one.method} {how} the larger teacher: {one.mean:+.4f} ({low:+.4f} to {high:+.4f}) over {one.seeds} seeds and all questions."
+        yield f"{one.method} {how} the larger teacher: {signed(one.mean, one.interval)} over {one.seeds} seeds and all questions."
     if any(len(cell.values) == 1 for cell in sizes.cells):
         yield "Where there is one student, the interval is that of its own test, if it has one: it says nothing of other seeds."
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from taid_vlm.analysis.found import Found, Table, between, number
+from taid_vlm.analysis.found import Found, Table, between, number, signed
 from taid_vlm.analysis.masses import FIGURES, Measured, beside, intervals, measure, usable
 from taid_vlm.common.errors import UserError
 from taid_vlm.data import Record, read_records
@@ -167,8 +167,8 @@ def _told(figures: dict[str, Any]) -> Iterator[str]:
             continue
         (head, *head_ends), (tail, *tail_ends), (entropy, *entropy_ends) = (gaps[figure] for figure in FIGURES)
         yield (
-            f"{name}, beside the teacher: head {head:+.4f} ({head_ends[0]:+.4f} to {head_ends[1]:+.4f}), tail times {number(tail)}"
-            f"{between((tail_ends[0], tail_ends[1]))}, entropy {entropy:+.4f} ({entropy_ends[0]:+.4f} to {entropy_ends[1]:+.4f})."
+            f"{name}, beside the teacher: head {signed(head, (head_ends[0], head_ends[1]))}, tail times {number(tail)}"
+            f"{between((tail_ends[0], tail_ends[1]))}, entropy {signed(entropy, (entropy_ends[0], entropy_ends[1]))}."
         )
         if tail_ends[0] > 1:
             yield f"{name} has a heavier tail than its teacher: it spreads over answers that the teacher does not give (mode averaging)."

@@ -17,6 +17,8 @@ from taid_vlm.common.errors import UserError
 from taid_vlm.common.registry import Registry
 
 DEFAULT_ALPHA = 5e-4
+# Of alpha * total_steps: t gains alpha / 2 of the way that is left, and leaves the line where that is more than its 1 / total_steps.
+LINEAR_BELOW = 2
 HELD_BACK = 0.1  # a sigmoid of the momentum, 1/2 at rest, below which the adaptive rule does little
 STATE_KEYS = ("t", "momentum", "previous_loss", "updates", "skipped")
 
@@ -130,10 +132,10 @@ class TAIDClock:
         """What a user should know before training with these settings."""
         found = []
         total = self.alpha * self.total_steps
-        if self.schedule in ("adaptive", "exponential") and total < 2:
+        if self.schedule in ("adaptive", "exponential") and total < LINEAR_BELOW:
             found.append(
                 f"the {self.schedule} schedule is exactly linear here: alpha * total_steps = "
-                f"{self.alpha:g} * {self.total_steps} = {total:g}, and t leaves the straight line only above 2. "
+                f"{self.alpha:g} * {self.total_steps} = {total:g}, and t leaves the straight line only above {LINEAR_BELOW}. "
                 f"Set alpha_total (the paper's instruction runs have about 5.9), or choose 'linear' to say what happens"
             )
         if self.schedule == "set_point" and total < 1:
@@ -147,7 +149,8 @@ class TAIDClock:
 
     def remarks(self) -> list[str]:
         """What a user should know after training: that momentum kept an adaptive t from rising faster than the line."""
-        if self.schedule != "adaptive" or self.alpha * self.total_steps <= 2 or sigmoid(self.momentum) > HELD_BACK:
+        linear_anyway = self.alpha * self.total_steps <= LINEAR_BELOW
+        if self.schedule != "adaptive" or linear_anyway or sigmoid(self.momentum) > HELD_BACK:
             return []
         return [
             f"the momentum of t is {self.momentum:.1f}, and with sigmoid({self.momentum:.1f}) near 0 the adaptive schedule adds next to nothing "
