@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from taid_vlm.common.files import write_atomic
-from taid_vlm.study.compare import Row, difference, rows_of, teacher_row
+from taid_vlm.study.compare import Row, rows_of, teacher_row
 from taid_vlm.study.methods import METHODS
+from taid_vlm.study.overview import by_length, overview, points
 from taid_vlm.study.pictures import draw_clocks, draw_differences
 from taid_vlm.study.plan import SETTINGS, Setting, tuning_jobs
 from taid_vlm.study.records import Record, Records
@@ -30,15 +31,6 @@ COLUMNS = {
         ("reverse_kl", "KL(s, t)", 1),
     ),
 }
-# Which are set against each other in every setting.
-PAIRS = (
-    ("kl", "sft"),
-    ("taid", "kl"),
-    ("taid", "rkl"),
-    ("taid", "taid_linear"),
-    ("taid", "taid_exponential"),
-    ("taid_set_point", "taid"),
-)
 HOW = """\
 # The controlled study
 
@@ -52,8 +44,8 @@ picture costs in exact match, on the first 300 questions of the test split.
 
 **Pair (b)**, definitions: "What does the noun longimetry mean?", answered by definitions of 3 to 16 words from the GCIDE dictionary (3,000 words to train
 on, 100 to validate, 160 to test). Teacher: SmolLM2-135M-Instruct as it is. Student: ten of its 30 layers, first fine-tuned on the labels of 4,800 other
-words, which all methods start from. No run meets a word twice. Judged by agreement: how often teacher and student have the same likeliest token at the
-tokens of held-out definitions. No method minimises it, yet it is the teacher's opinion that is imitated, not the definition that is judged; ROUGE-L of
+words, which all methods start from. Only runs of 4,800 updates meet a word twice. Judged by agreement: how often teacher and student have the same likeliest
+token at the tokens of held-out definitions. No method minimises it, yet it is the teacher's opinion that is imitated, not the definition that is judged; ROUGE-L of
 greedy answers stands beside it.
 
 **Equal treatment.** In the main settings every method of a table tries the same learning rates once, on a seed that is used nowhere else, and keeps the one
@@ -95,6 +87,8 @@ def write_page(out: Path, results: Path) -> Path:
     tables = {setting: rows_of(setting, chosen, records) for setting in SETTINGS}
     if any(tables.values()):
         parts.append("\n".join(overview(tables)) + "\n")
+    if lengths := list(by_length(tables)):
+        parts.append("\n".join(lengths) + "\n")
     for setting, rows in tables.items():
         if rows:
             parts.append("\n".join(_section(setting, rows, chosen, records, results)) + "\n")
@@ -102,31 +96,6 @@ def write_page(out: Path, results: Path) -> Path:
     page = results.parent / f"{results.name}.md"
     write_atomic(page, "\n".join(parts))
     return page
-
-
-def overview(tables: dict[Setting, list[Row]]) -> Iterator[str]:
-    """A line for each setting: does distillation pay, is TAID above KL, and its clock above others?"""
-    yield "## Where TAID pays\n"
-    yield "Points of the primary figure (exact match for charts, agreement for definitions) by which one method is above another, over the seeds of both.\n"
-    heads = ["setting", "seeds", "KL", *(f"{_short(one)} over {_short(other)}" for one, other in PAIRS), "highest mean"]
-    yield "| " + " | ".join(heads) + " |"
-    yield "|---" + "|---:" * (len(heads) - 2) + "|---|"
-    for setting, rows in tables.items():
-        by_name = {row.method: row for row in rows if row.runs}
-        if "taid" not in by_name or "kl" not in by_name:
-            continue
-        figure = PRIMARY[setting.pair]
-        best = max(by_name.values(), key=lambda row: row.figures[figure][0])
-        cells = [f"{100 * by_name['kl'].figures[figure][0]:.1f}"]
-        for names in PAIRS:
-            beside = difference(setting, *(by_name[name] for name in names)) if by_name.keys() >= set(names) else None
-            cells.append("" if beside is None else _points(sum(beside[0]) / len(beside[0]), beside[1]))
-        cells.append(f"{METHODS[best.method].title}, {100 * best.figures[figure][0]:.1f}")
-        yield f"| {setting.title} | {len(by_name['taid'].runs)} | " + " | ".join(cells) + " |"
-
-
-def _short(method: str) -> str:
-    return METHODS[method].title.removeprefix("TAID, ")
 
 
 def _section(
@@ -185,14 +154,7 @@ def _figure(row: Row, name: str, scale: int) -> str:
 def _difference(row: Row) -> list[str]:
     if row.difference is None:
         return ["", "", ""]
-    return [_points(row.difference, row.interval), *("" if one is None else f"{one:.3f}" for one in (row.p, row.holm))]
-
-
-def _points(mean: float, interval: tuple[float, float] | None) -> str:
-    if interval is None:
-        return f"{100 * mean:+.1f} (one seed)"
-    low, high = (100 * end for end in interval)
-    return f"{100 * mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    return [points(row.difference, row.interval), *("" if one is None else f"{one:.3f}" for one in (row.p, row.holm))]
 
 
 def tried(setting: Setting, chosen: dict[tuple[str, str], float], records: Records) -> Iterator[str]:

@@ -24,6 +24,7 @@ WORDS = Setting(
     "words", "definitions, small", "b", "study/text/student", methods=("kl", "taid"), seeds=2, rates=(1e-3,)
 )
 ITEMS = 200
+LENGTHS = (3, 7, 12, 15)  # of answers, in tokens
 
 
 def record_of(job: Job, **changes: object) -> Record:
@@ -43,7 +44,10 @@ def record_of(job: Job, **changes: object) -> Record:
     else:
         held["test"] |= {"agreement": exact, "rouge_l": 0.2, "rouge_l_teacher": 0.3}
         held["validation"]["agreement"] = exact
-        items = {"test": {"agreed": [int(one) for one in right], "tokens": [1] * ITEMS}}
+        tokens = [LENGTHS[place % len(LENGTHS)] for place in range(ITEMS)]
+        agreed = [count - 1 + one for count, one in zip(tokens, right, strict=True)]
+        held["test"]["agreement"] = sum(agreed) / sum(tokens)
+        items = {"test": {"agreed": agreed, "tokens": tokens}}
     given = {
         "key": job.key,
         "setting": job.setting.name,

@@ -74,6 +74,25 @@ def test_the_overview_sets_methods_against_each_other(out: Path, tmp_path: Path)
     assert f"TAID, {100 * taid.mean():.1f} |" in line
 
 
+def test_short_and_long_answers_are_compared_alone(out: Path, tmp_path: Path) -> None:
+    text = write_page(out, tmp_path / "docs" / "study").read_text()
+    records = Records(out).all
+
+    def share(method: str, seed: int, lengths: tuple[int, ...]) -> float:
+        items = records[f"words/{method}/seed-{seed}"].items["test"]
+        kept = [(a, n) for a, n in zip(items["agreed"], items["tokens"], strict=True) if n in lengths]
+        return 100 * sum(a for a, _ in kept) / sum(n for _, n in kept)
+
+    # The median of 3, 7, 12 and 15 is 9.5; a definition has whole tokens.
+    for lengths, name in (((3, 7), "up to 9"), ((12, 15), "above 9")):
+        taid, kl = (np.array([share(method, seed, lengths) for seed in range(2)]) for method in ("taid", "kl"))
+        line = next(line for line in text.splitlines() if line.startswith(f"| {WORDS.title} | 100, {name} |"))
+        assert f"| {kl.mean():.1f} |  | {(taid - kl).mean():+.1f} (" in line
+    assert (
+        sum(line.startswith(f"| {MAIN.title} |") for line in text.splitlines()) == 1
+    )  # charts keep no tokens of their answers
+
+
 def test_the_page_is_made_again_from_its_own_records(out: Path, tmp_path: Path) -> None:
     results = tmp_path / "docs" / "study"
     first = write_page(out, results).read_text()
