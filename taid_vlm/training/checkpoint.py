@@ -46,6 +46,10 @@ class Progress:
     best_step: int | None = None
     figures: dict[str, float] = field(default_factory=dict)
 
+    def dropped_by_reason(self) -> str:
+        """``dropped``, for people."""
+        return ", ".join(f"{reason} {count}" for reason, count in self.dropped.items())
+
 
 class Stateful(Protocol):
     """Something with a state of tensors and plain values."""

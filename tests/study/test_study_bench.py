@@ -100,16 +100,16 @@ def test_a_teacher_agrees_with_itself(tmp_path: Path, model: Path) -> None:
 def test_a_run_that_breaks_down_is_recorded_as_such(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taid_vlm.training import loop
+    from taid_vlm.training import update
 
-    real = loop.loss_of
+    real = update.loss_of
 
     def broken(*args, **more):  # type: ignore[no-untyped-def]
         out = real(*args, **more)
         out.loss.data.fill_(torch.nan)
         return out
 
-    monkeypatch.setattr(loop, "loss_of", broken)
+    monkeypatch.setattr(update, "loss_of", broken)
     record = run(tmp_path, TinyJob(WORDS, "kl", 0, 1e-2, model, steps=12))
     assert "not finite" in record.failed
     assert record.figures == {}

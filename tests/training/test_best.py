@@ -76,15 +76,15 @@ def test_a_figure_that_is_not_measured_is_named(tmp_path: Path, language_model: 
 def test_samples_of_steps_that_were_not_taken_are_written_down(
     tmp_path: Path, language_model: Path, easy_vqa: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taid_vlm.training import loop
+    from taid_vlm.training import update
 
-    original, calls = loop.figures_of, []
+    original, calls = update.figures_of, []
 
     def sometimes(output: Any) -> dict[str, float]:
         calls.append(1)
         return original(output) | ({"loss": math.nan} if len(calls) in (2, 5, 6) else {})
 
-    monkeypatch.setattr(loop, "figures_of", sometimes)
+    monkeypatch.setattr(update, "figures_of", sometimes)
     changes: dict[str, Any] = {"validate_every": None, "max_skipped": 2, "steps": 8}
     with pytest.raises(
         UserError, match=r"in 2 steps in a row; the last samples: .* all of them are in .*skipped\.jsonl"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from taid_vlm.training import loop, train
+from taid_vlm.training import loop, train, update
 from tests.tiny.recipes import distil, logged_steps
 
 TRAINING = {"steps": 6, "batch_size": 4, "micro_batch_size": 2, "lr": 5e-3, "checkpoint_every": 2, "trackers": []}
@@ -57,16 +57,16 @@ def test_a_run_with_a_scale_and_an_average_is_cut_and_ends_in_the_same_bits(
 def test_overflowing_steps_are_counted_and_leave_t_alone(
     tmp_path: Path, language_model: Path, easy_vqa: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backward = loop._Run._forward_backward
+    backward = update.Update._forward_backward
 
-    def overflows(run: Any, batch: Any, rows: float) -> Any:
-        figures = backward(run, batch, rows)
-        if run.progress.step in (1, 2):
-            next(p for p in run._learning() if p.grad is not None).grad.fill_(torch.inf)
+    def overflows(step: Any, batch: Any, rows: float) -> Any:
+        figures = backward(step, batch, rows)
+        if step.state.progress.step in (1, 2):
+            next(p for p in step._learning() if p.grad is not None).grad.fill_(torch.inf)
         return figures
 
     training = {**TRAINING, "steps": 5, "precision": "fp16", "max_skipped": 1}
-    monkeypatch.setattr(loop._Run, "_forward_backward", overflows)
+    monkeypatch.setattr(update.Update, "_forward_backward", overflows)
     recipe = distil(
         language_model,
         easy_vqa,

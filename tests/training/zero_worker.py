@@ -18,7 +18,7 @@ from accelerate import Accelerator
 
 from taid_vlm.common.stopping import StoppedError
 from taid_vlm.recipe import load_recipe
-from taid_vlm.training import loop
+from taid_vlm.training import loop, update
 from tests.training.splits_worker import deepspeed_settings
 
 
@@ -55,24 +55,25 @@ def stopped_after_saving() -> Iterator[None]:
 @contextmanager
 def steps_that_cannot_be_taken() -> Iterator[None]:
     """In the second step the last process's loss is not a number; in the third it is only said to be, and gradients are sound."""
-    forward, steps = loop._Run._forward_backward, loop.loss_of
+    forward, steps = update.Update._forward_backward, update.loss_of
 
     def seen(self: Any, *arguments: Any) -> dict[str, float]:
-        last = self.distribution.rank + 1 == self.distribution.world
+        distribution, step = self.state.distribution, self.state.progress.step
+        last = distribution.rank + 1 == distribution.world
 
         def loss_of(*given: Any) -> Any:
             out = steps(*given)
-            return replace(out, loss=out.loss * torch.nan) if self.progress.step == 1 and last else out
+            return replace(out, loss=out.loss * torch.nan) if step == 1 and last else out
 
-        loop.loss_of = loss_of  # type: ignore[assignment]
+        update.loss_of = loss_of  # type: ignore[assignment]
         figures = forward(self, *arguments)
-        return {**figures, "loss": float("nan")} if self.progress.step == 2 else figures
+        return {**figures, "loss": float("nan")} if step == 2 else figures
 
-    loop._Run._forward_backward = seen  # type: ignore[method-assign]
+    update.Update._forward_backward = seen  # type: ignore[method-assign]
     try:
         yield
     finally:
-        loop._Run._forward_backward, loop.loss_of = forward, steps  # type: ignore[method-assign]
+        update.Update._forward_backward, update.loss_of = forward, steps  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
