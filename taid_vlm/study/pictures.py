@@ -23,6 +23,7 @@ def draw_differences(rows: Sequence[Row], target: Path) -> None:
         colour = "tab:orange" if row.method.startswith("taid") else "tab:blue"
         axes.plot([low, high], [place, place], color=colour, linewidth=2)
         axes.plot([100 * row.difference], [place], "o", color=colour)
+    axes.set_ylim(-0.6, len(compared) - 0.4)
     axes.axvline(0, color="black", linewidth=1, zorder=1)
     axes.grid(axis="x", color="lightgrey", linewidth=0.7, zorder=0)
     axes.set_axisbelow(True)
