@@ -71,6 +71,10 @@ class TrainingSpec(Strict):
         """Samples of a micro-batch of one process."""
         return self.micro_batch_size or max(1, self.batch_size // processes)
 
+    def forwards_per_step(self, processes: int) -> int:
+        """Micro-batches of one process whose gradients are added up for an optimizer step."""
+        return max(1, self.batch_size // (self.samples_per_forward(processes) * processes))
+
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> "TrainingSpec":
         if self.fused_optimizer and self.optimizer != "adamw":

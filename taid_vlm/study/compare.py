@@ -51,13 +51,18 @@ def rows_of(setting: Setting, chosen: dict[tuple[str, str], float], records: Rec
             continue
         lr = chosen.get((setting.rates_from, method))
         failed = len(runs[method]) - len(sound[method])
-        rows.append(Row(method, lr, sound[method], failed, _figures(list(sound[method].values()))))
+        rows.append(row_of(method, lr, sound[method], failed))
     return _compared(setting, rows)
+
+
+def row_of(method: str, lr: float | None, runs: dict[int, Record], failed: int) -> Row:
+    """A row that is compared with no other yet."""
+    return Row(method, lr, runs, failed, _figures(list(runs.values())))
 
 
 def teacher_row(record: Record) -> Row:
     """Figures of a teacher on the samples that its students are measured on."""
-    return Row(record.method, None, {0: record}, 0, _figures([record]))
+    return row_of(record.method, None, {0: record}, 0)
 
 
 def _figures(runs: Sequence[Record]) -> dict[str, tuple[float, float | None]]:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from taid_vlm.study.compare import Row, difference
+from taid_vlm.study.compare import Row, difference, row_of
+from taid_vlm.study.markdown import heads, line, points
 from taid_vlm.study.methods import METHODS
 from taid_vlm.study.plan import Setting
 from taid_vlm.study.records import Record
@@ -28,7 +29,7 @@ def overview(tables: Tables) -> Iterator[str]:
     """A line for each setting: does distillation pay, is TAID above KL, and its clock above others?"""
     yield "## Where TAID pays\n"
     yield "Points of the primary figure (exact match for charts, agreement for definitions) by which one method is above another, over the seeds of both.\n"
-    yield from _heads("setting", "seeds", "KL", *_over(PAIRS), "highest mean", last="---")
+    yield from heads(["setting", "seeds", "KL", *_over(PAIRS), "highest mean"], 2 + len(PAIRS))
     for setting, rows in tables.items():
         by_name = _with_both(rows)
         if not by_name:
@@ -37,7 +38,7 @@ def overview(tables: Tables) -> Iterator[str]:
         best = max(by_name.values(), key=lambda row: row.figures[figure][0])
         cells = [f"{100 * by_name['kl'].figures[figure][0]:.1f}", *_beside(setting, by_name, PAIRS)]
         cells.append(f"{METHODS[best.method].title}, {100 * best.figures[figure][0]:.1f}")
-        yield f"| {setting.title} | {len(by_name['taid'].runs)} | " + " | ".join(cells) + " |"
+        yield line([setting.title, f"{len(by_name['taid'].runs)}", *cells])
 
 
 def by_length(tables: Tables) -> Iterator[str]:
@@ -51,33 +52,20 @@ def by_length(tables: Tables) -> Iterator[str]:
         f"The same, where only those held-out definitions count that have at most {middle} tokens, their median, or only those that have more. The end of the\n"
         "turn is one of them. Training was the same.\n"
     )
-    yield from _heads("setting", "answers", "KL", *_over(BY_LENGTH))
+    yield from heads(["setting", "answers", "KL", *_over(BY_LENGTH)], 2 + len(BY_LENGTH))
     for setting, by_name in cut.items():
         short = _lengths(by_name) <= middle
         for name, keep in ((f"up to {middle}", short), (f"above {middle}", ~short)):
             some = {method: _only(row, keep) for method, row in by_name.items()}
-            level = np.mean([run.figures["test"][PRIMARY["b"]] for run in some["kl"].runs.values()])
+            level = some["kl"].figures[PRIMARY["b"]][0]
             cells = [f"{100 * level:.1f}", *_beside(setting, some, BY_LENGTH)]
-            yield f"| {setting.title} | {keep.sum()}, {name} | " + " | ".join(cells) + " |"
-
-
-def points(mean: float, interval: tuple[float, float] | None) -> str:
-    """A difference of shares, in points, with its interval."""
-    if interval is None:
-        return f"{100 * mean:+.1f} (one seed)"
-    low, high = (100 * end for end in interval)
-    return f"{100 * mean:+.1f} ({low:+.1f} to {high:+.1f})"
+            yield line([setting.title, f"{keep.sum()}, {name}", *cells])
 
 
 def _with_both(rows: Sequence[Row]) -> dict[str, Row]:
     """By method, where TAID and KL are among them; empty otherwise."""
     by_name = {row.method: row for row in rows if row.runs}
     return by_name if {"taid", "kl"} <= by_name.keys() else {}
-
-
-def _heads(*names: str, last: str = "---:") -> Iterator[str]:
-    yield "| " + " | ".join(names) + " |"
-    yield "|---" + "|---:" * (len(names) - 2) + f"|{last}|"
 
 
 def _over(pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -98,8 +86,8 @@ def _lengths(by_name: dict[str, Row]) -> NDArray[np.int64]:
 
 
 def _only(row: Row, keep: NDArray[np.bool_]) -> Row:
-    """A row whose runs know these samples alone."""
-    return replace(row, runs={seed: _kept(run, keep) for seed, run in row.runs.items()})
+    """A row whose runs know these samples alone; it is compared with no other yet."""
+    return row_of(row.method, row.lr, {seed: _kept(run, keep) for seed, run in row.runs.items()}, row.failed)
 
 
 def _kept(run: Record, keep: NDArray[np.bool_]) -> Record:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from taid_vlm.common.files import write_atomic
 from taid_vlm.study.compare import Row, rows_of, teacher_row
+from taid_vlm.study.markdown import heads, line, points
 from taid_vlm.study.methods import METHODS
-from taid_vlm.study.overview import by_length, overview, points
+from taid_vlm.study.overview import by_length, overview
 from taid_vlm.study.pictures import draw_clocks, draw_differences
 from taid_vlm.study.plan import SETTINGS, Setting, tuning_jobs
 from taid_vlm.study.records import Record, Records
@@ -130,17 +131,16 @@ def _teacher(rows: list[Row], records: Records) -> Row | None:
 def table(setting: Setting, rows: Sequence[Row], teacher: Row | None = None) -> Iterator[str]:
     """Figures of the teacher, of each method, and its difference from KL."""
     columns = COLUMNS[setting.pair]
-    heads = ["method", "lr", "seeds", *(name for _, name, _ in columns), "difference from KL", "p", "Holm"]
-    yield "| " + " | ".join(heads) + " |"
-    yield "|---" + "|---:" * (len(heads) - 1) + "|"
+    names = ["method", "lr", "seeds", *(name for _, name, _ in columns), "difference from KL", "p", "Holm"]
+    yield from heads(names, len(names) - 1)
     if teacher is not None:
         cells = ["*teacher*", "", "", *(_figure(teacher, name, scale) for name, _, scale in columns)]
-        yield "| " + " | ".join([*cells, "", "", ""]) + " |"
+        yield line([*cells, "", "", ""])
     for row in rows:
         seeds = f"{len(row.runs)}" + (f", {row.failed} failed" if row.failed else "")
         cells = [METHODS[row.method].title, f"{row.lr:g}" if row.lr else "", seeds]
         cells += [_figure(row, name, scale) for name, _, scale in columns]
-        yield "| " + " | ".join([*cells, *_difference(row)]) + " |"
+        yield line([*cells, *_difference(row)])
 
 
 def _figure(row: Row, name: str, scale: int) -> str:
@@ -168,10 +168,9 @@ def tried(setting: Setting, chosen: dict[tuple[str, str], float], records: Recor
         assert job.lr is not None
         kept = chosen.get((setting.name, job.method)) == job.lr
         found.setdefault(job.method, {})[job.lr] = f"**{cell}**" if kept else cell
-    yield "| method | " + " | ".join(f"{rate:g}" for rate in setting.rates) + " |"
-    yield "|---" + "|---:" * len(setting.rates) + "|"
+    yield from heads(["method", *(f"{rate:g}" for rate in setting.rates)], len(setting.rates))
     for method, cells in found.items():
-        yield f"| {METHODS[method].title} | " + " | ".join(cells[rate] for rate in setting.rates) + " |"
+        yield line([METHODS[method].title, *(cells[rate] for rate in setting.rates)])
 
 
 def _what_ran(records: Records) -> Iterator[str]:

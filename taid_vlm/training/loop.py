@@ -112,15 +112,13 @@ class _Run:
             average = self.state.options.average
             evaluations = Evaluations(evaluate, recipe, setup, distribution, average, run_dir / "evaluation")
         self.update, self.best = Update(self.state), Best(self.state, evaluations)
-        world = distribution.world
-        self.accumulation = recipe.training.batch_size // (recipe.training.samples_per_forward(world) * world)
         self.started = self.waited = 0.0  # when the current step began, and for how long it waited for its data
 
     def go(self, request: StopRequest) -> None:
         """The steps that are left."""
         training, progress = self.recipe.training, self.progress
         on_policy, watch = self.state.on_policy, self.setup.watch
-        batches = iter(self._loader())
+        batches, per_step = iter(self._loader()), training.forwards_per_step(self.distribution.world)
         if on_policy is not None and on_policy.needs_baseline and progress.step == 0:
             on_policy.validated(validate(self.setup, self.state.module, self.distribution))
         self.state.module.train()
@@ -130,7 +128,7 @@ class _Run:
             watch.start()
             self.started = time.perf_counter()
             with watch("data"):
-                prepared = [next(batches) for _ in range(self.accumulation)]
+                prepared = [next(batches) for _ in range(per_step)]
             self.waited = time.perf_counter() - self.started
             if on_policy is not None:
                 with watch("data"):
@@ -168,11 +166,10 @@ class _Run:
 
     def _loader(self) -> Any:
         training, data, world = self.recipe.training, self.recipe.data, self.distribution.world
-        micro = training.samples_per_forward(world)
         order = StepOrder(
             len(self.setup.train),
             training.batch_size,
-            micro,
+            training.samples_per_forward(world),
             self.recipe.seed,
             self.progress.step,
             training.steps,

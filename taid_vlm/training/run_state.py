@@ -45,7 +45,7 @@ class RunState:
     @property
     def finished(self) -> bool:
         """Whether all steps are done."""
-        return self.progress.step == self.recipe.training.steps
+        return self.progress.step >= self.recipe.training.steps
 
     def sum(self, values: list[float]) -> list[float]:
         """Over all processes."""

@@ -188,12 +188,11 @@ def _config(recipe: Recipe, precision: str, world: int) -> dict[str, Any]:
     # In stage 3 it may replace F.linear, for the whole process: of use under autocast alone, whose copies in bf16 of all
     # gathered weights would wait for the backward.
     sharding.setdefault("memory_efficient_linear", precision == "bf16")
-    micro = recipe.training.samples_per_forward(world)
     return {
         "zero_optimization": sharding,
         "zero_allow_untested_optimizer": True,
-        "train_micro_batch_size_per_gpu": micro,
-        "gradient_accumulation_steps": max(1, recipe.training.batch_size // (micro * world)),
+        "train_micro_batch_size_per_gpu": recipe.training.samples_per_forward(world),
+        "gradient_accumulation_steps": recipe.training.forwards_per_step(world),
         "gradient_clipping": 0.0,  # done here, where the norm is known before the step
         # The engine would switch the loop's autocast off; this is the same one. Nothing travels in bf16.
         "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16", "lower_precision_safe_modules": []},

@@ -88,9 +88,8 @@ def test_short_and_long_answers_are_compared_alone(out: Path, tmp_path: Path) ->
         taid, kl = (np.array([share(method, seed, lengths) for seed in range(2)]) for method in ("taid", "kl"))
         line = next(line for line in text.splitlines() if line.startswith(f"| {WORDS.title} | 100, {name} |"))
         assert f"| {kl.mean():.1f} |  | {(taid - kl).mean():+.1f} (" in line
-    assert (
-        sum(line.startswith(f"| {MAIN.title} |") for line in text.splitlines()) == 1
-    )  # charts keep no tokens of their answers
+    # Charts keep no tokens of their answers: they are in the overview alone.
+    assert sum(line.startswith(f"| {MAIN.title} |") for line in text.splitlines()) == 1
 
 
 def test_the_page_is_made_again_from_its_own_records(out: Path, tmp_path: Path) -> None:
